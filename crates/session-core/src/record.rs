@@ -1,0 +1,116 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{KeyHash, Mark, SessionId, Timestamp, UserId, Version};
+
+/// What authentication needs of a session: small, and of bounded size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The session's name.
+    pub id: SessionId,
+    /// Whose session it is; `None` for a guest's.
+    pub user: Option<User>,
+    /// Neither the session nor its user has been switched off.
+    pub is_active: bool,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// The instant from which it is no longer accepted.
+    pub expires_at: Timestamp,
+    /// Set by the database on each change that matters.
+    pub version: Version,
+    /// Every change numbered below this is in the record.
+    pub as_of: Mark,
+    /// Hash of the access token's secret, or of a foreign `jti`.
+    pub access: Option<KeyHash>,
+    /// Hash of the refresh token's secret.
+    pub refresh: Option<KeyHash>,
+}
+
+impl Head {
+    /// Whether the session may be accepted at `now`, and if not, why.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        if !self.is_active || self.revoked_at.is_some() {
+            Standing::Revoked
+        } else if now >= self.expires_at {
+            Standing::Expired
+        } else {
+            Standing::Valid
+        }
+    }
+
+    /// The foreign keys that lead here only through lookup entries.
+    pub fn foreign_keys(&self) -> impl Iterator<Item = KeyHash> {
+        [self.access, self.refresh]
+            .into_iter()
+            .flatten()
+            .filter(KeyHash::is_foreign)
+    }
+}
+
+/// What a head says of itself at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be accepted.
+    Valid,
+    /// Its absolute expiry has passed.
+    Expired,
+    /// It, or its user, was switched off.
+    Revoked,
+}
+
+/// The summary of a user that a session carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The key of the user's row.
+    pub id: UserId,
+    /// The user's e-mail address.
+    pub email: Box<str>,
+    /// The name the user logs in with.
+    pub username: Box<str>,
+}
+
+/// What a session holds beyond its head.
+#[derive(Clone, Debug)]
+pub struct Body<D> {
+    /// Where the session lives.
+    pub device: Device,
+    /// When the user logged in.
+    pub created_at: Timestamp,
+    /// When the session was last seen, as far as the database knows.
+    pub last_seen_at: Timestamp,
+    /// The application's own data, or why it could not be read: an error to the handler that
+    /// asks for it, not a logout.
+    pub data: Result<D, DataError>,
+}
+
+/// The device that a session was made on, as its user would recognise it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// The client's address at login.
+    pub ip: Option<IpAddr>,
+    /// The `User-Agent` header at login.
+    pub user_agent: Option<Box<str>>,
+    /// The name that the user gave the device.
+    pub label: Option<Box<str>>,
+}
+
+/// The stored data of a session does not read as the application's type.
+///
+/// Says where in the data the mismatch is, never what stands there.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the session's data does not read as the application's type ({at})")]
+pub struct DataError {
+    /// Category and position of the mismatch.
+    pub at: Arc<str>,
+}
+
+/// A session as a tier holds it: a head, and the body once someone asked for it.
+#[derive(Clone, Debug)]
+pub struct Record<D> {
+    /// What authentication needs.
+    pub head: Head,
+    /// The rest, if this tier holds it.
+    pub body: Option<Body<D>>,
+}

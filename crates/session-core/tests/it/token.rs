@@ -1,0 +1,95 @@
+use proptest::prelude::*;
+use session_core::{SecretKey, SessionId, Token, TokenKeys, TokenKind};
+
+#[test]
+fn a_token_survives_being_written_and_read() {
+    let keys = TokenKeys::random();
+    for kind in [TokenKind::Access, TokenKind::Refresh] {
+        let token = keys.mint(kind, SessionId::random());
+        let text = token.expose();
+        assert_eq!(text.len(), Token::LEN);
+        let read = Token::parse(&text).unwrap();
+        assert_eq!((read.kind(), read.id()), (kind, token.id()));
+        assert!(keys.verify(&read));
+        assert_eq!(keys.hash(&read), keys.hash(&token));
+    }
+}
+
+#[test]
+fn every_changed_character_is_noticed_without_io() {
+    let keys = TokenKeys::random();
+    let text = keys.mint(TokenKind::Access, SessionId::random()).expose();
+    for at in 0..text.len() {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        let accepted = Token::parse(&changed).is_ok_and(|token| keys.verify(&token));
+        assert!(!accepted, "character {at} may be changed");
+    }
+}
+
+#[test]
+fn an_access_token_does_not_pass_as_a_refresh_token() {
+    let keys = TokenKeys::random();
+    let text = keys.mint(TokenKind::Access, SessionId::random()).expose();
+    let renamed = text.replacen("sa1_", "sr1_", 1);
+    assert!(!keys.verify(&Token::parse(&renamed).unwrap()));
+}
+
+#[test]
+fn a_rotated_key_signs_and_the_old_ones_are_still_accepted() {
+    let (old, new) = (SecretKey::random(), SecretKey::random());
+    let before = TokenKeys::new(&old);
+    let after = TokenKeys::new(&old).rotate(&new);
+    let (early, late) = (
+        before.mint(TokenKind::Access, SessionId::random()),
+        after.mint(TokenKind::Access, SessionId::random()),
+    );
+    assert!(after.verify(&early) && after.verify(&late));
+    assert!(!before.verify(&late));
+    assert_eq!(before.hash(&early), after.hash(&early));
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let keys = TokenKeys::random();
+    let token = keys.mint(TokenKind::Access, SessionId::random());
+    let secret = &token.expose()[30..];
+    let shown = format!("{token:?} {keys:?} {:?}", keys.hash(&token));
+    assert!(!shown.contains(&secret[..8]), "{shown}");
+    assert!(shown.contains(&token.id().to_string()));
+}
+
+#[test]
+fn a_foreign_key_is_told_from_a_minted_one() {
+    let keys = TokenKeys::random();
+    let token = keys.mint(TokenKind::Access, SessionId::random());
+    assert!(!keys.hash(&token).is_foreign());
+    let jti = keys.hash_foreign(TokenKind::Access, "jti-1");
+    assert!(jti.is_foreign());
+    assert_ne!(jti, keys.hash_foreign(TokenKind::Refresh, "jti-1"));
+}
+
+#[test]
+fn a_short_key_is_refused_with_what_is_needed() {
+    let error = SecretKey::new("short").unwrap_err().to_string();
+    assert!(
+        error.contains("5 bytes") && error.contains("at least 32"),
+        "{error}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(text in "\\PC{0,100}") {
+        let _ = Token::parse(&text);
+    }
+
+    #[test]
+    fn what_parses_is_what_was_written(body in "[A-Za-z0-9_-]{64}") {
+        let text = format!("sa1_{body}");
+        if let Ok(token) = Token::parse(&text) {
+            prop_assert_eq!(token.expose().as_str(), text.as_str());
+        }
+    }
+}
