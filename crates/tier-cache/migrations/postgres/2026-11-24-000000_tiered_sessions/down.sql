@@ -1,0 +1,2 @@
+DROP TABLE sessions, users, session_tombstones, session_history;
+DROP FUNCTION session_mark, sessions_number_change, sessions_leave_tombstone, sessions_leave_tombstones, users_touch_sessions;

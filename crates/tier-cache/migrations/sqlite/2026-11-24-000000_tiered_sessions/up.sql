@@ -1,0 +1,99 @@
+-- The truth about sessions. Times are whole milliseconds since 1970 (UTC).
+--
+-- Two things number changes, whoever makes them, plain SQL by any program included:
+--   version           how often this session changed in a way that matters
+--   changed_at_mark   the value that session_history.mark took with the last such change
+-- A node reads "everything changed at or above mark M" to learn what it must no longer serve.
+
+CREATE TABLE users (
+    id            INTEGER PRIMARY KEY,
+    email         TEXT NOT NULL UNIQUE,
+    username      TEXT NOT NULL UNIQUE,
+    password_hash TEXT,
+    is_active     BOOLEAN NOT NULL DEFAULT 1,
+    created_at    INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
+);
+
+CREATE TABLE sessions (
+    id                 TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 36),
+    user_id            INTEGER REFERENCES users (id) ON DELETE CASCADE,
+    is_active          BOOLEAN NOT NULL DEFAULT 1,
+    revoked_at         INTEGER,
+    expires_at         INTEGER NOT NULL,
+    created_at         INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    last_seen_at       INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    access_jti         BLOB UNIQUE CHECK (length(access_jti) = 16),
+    refresh_token_hash BLOB UNIQUE CHECK (length(refresh_token_hash) = 16),
+    ip                 TEXT,
+    user_agent         TEXT,
+    label              TEXT,
+    data               TEXT NOT NULL DEFAULT 'null' CHECK (json_valid(data)),
+    version            INTEGER NOT NULL DEFAULT 1,
+    changed_at_mark    INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX sessions_user_id_idx ON sessions (user_id);
+CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark);
+CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);
+
+-- What a deleted session leaves behind, so that no cache can bring it back.
+CREATE TABLE session_tombstones (
+    id         TEXT NOT NULL,
+    mark       INTEGER NOT NULL,
+    deleted_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    PRIMARY KEY (mark, id)
+) WITHOUT ROWID;
+
+-- One row. `mark` numbers the changes; every tombstone at or above `tombstones_since` is still kept.
+CREATE TABLE session_history (
+    only_row         INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    mark             INTEGER NOT NULL,
+    tombstones_since INTEGER NOT NULL
+);
+INSERT INTO session_history (only_row, mark, tombstones_since) VALUES (1, 1, 0);
+
+CREATE TRIGGER sessions_keep_id BEFORE UPDATE OF id ON sessions WHEN NEW.id <> OLD.id
+BEGIN
+    SELECT RAISE(ABORT, 'sessions.id is a name and never changes: insert a new session and revoke the old one');
+END;
+
+-- INSERT OR REPLACE would drop the old row without firing its delete trigger.
+CREATE TRIGGER sessions_keep_row BEFORE INSERT ON sessions
+WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'a session of this id exists: update it, or delete it first');
+END;
+
+-- A trigger cannot change NEW, so the row is numbered after the fact; that update changes the
+-- mark, which is what stops the recursion where recursive triggers are on.
+CREATE TRIGGER sessions_number_insert AFTER INSERT ON sessions
+BEGIN
+    UPDATE session_history SET mark = mark + 1;
+    UPDATE sessions SET version = 1, changed_at_mark = (SELECT mark FROM session_history) WHERE id = NEW.id;
+END;
+
+-- A new version number written by hand asks for a bump, as the users trigger does.
+CREATE TRIGGER sessions_number_update AFTER UPDATE ON sessions
+WHEN NEW.changed_at_mark IS OLD.changed_at_mark AND (
+       NEW.version IS NOT OLD.version OR NEW.user_id IS NOT OLD.user_id
+    OR NEW.is_active IS NOT OLD.is_active OR NEW.revoked_at IS NOT OLD.revoked_at
+    OR NEW.expires_at IS NOT OLD.expires_at OR NEW.access_jti IS NOT OLD.access_jti
+    OR NEW.refresh_token_hash IS NOT OLD.refresh_token_hash OR NEW.ip IS NOT OLD.ip
+    OR NEW.user_agent IS NOT OLD.user_agent OR NEW.label IS NOT OLD.label OR NEW.data IS NOT OLD.data)
+BEGIN
+    UPDATE session_history SET mark = mark + 1;
+    UPDATE sessions SET version = OLD.version + 1, changed_at_mark = (SELECT mark FROM session_history)
+        WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER sessions_leave_tombstone AFTER DELETE ON sessions
+BEGIN
+    UPDATE session_history SET mark = mark + 1;
+    INSERT OR IGNORE INTO session_tombstones (id, mark) VALUES (OLD.id, (SELECT mark FROM session_history));
+END;
+
+-- The user's summary stands in every head of the user's sessions.
+CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
+WHEN NEW.email IS NOT OLD.email OR NEW.username IS NOT OLD.username OR NEW.is_active IS NOT OLD.is_active
+BEGIN
+    UPDATE sessions SET version = version + 1 WHERE user_id = NEW.id;
+END;
