@@ -58,6 +58,9 @@ CREATE FUNCTION session_mark() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
 
+-- The same as a row, so that one query text serves both databases.
+CREATE VIEW session_now AS SELECT session_mark() AS mark;
+
 CREATE FUNCTION sessions_number_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -94,6 +97,13 @@ CREATE TRIGGER sessions_number_change BEFORE INSERT OR UPDATE ON sessions
 CREATE FUNCTION sessions_leave_tombstone() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    -- Pruning needs no trace: whoever still trusts a cache has seen the row's last change (it is
+    -- older than the tombstones that are kept), and so refuses the session for its own expiry.
+    -- The hour is for clocks that disagree.
+    IF OLD.expires_at < now() - interval '1 hour'
+       AND OLD.changed_at_mark < (SELECT tombstones_since FROM session_history) THEN
+        RETURN NULL;
+    END IF;
     INSERT INTO session_tombstones (id, mark)
         VALUES (OLD.id, pg_current_xact_id()::text::bigint) ON CONFLICT DO NOTHING;
     RETURN NULL;

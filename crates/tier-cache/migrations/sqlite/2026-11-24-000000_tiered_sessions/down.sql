@@ -1,3 +1,5 @@
+DROP TRIGGER users_delete_sessions;
+DROP VIEW session_now;
 DROP TRIGGER users_touch_sessions;
 DROP TABLE sessions;
 DROP TABLE users;

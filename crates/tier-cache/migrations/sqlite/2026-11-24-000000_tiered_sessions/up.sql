@@ -51,6 +51,9 @@ CREATE TABLE session_history (
 );
 INSERT INTO session_history (only_row, mark, tombstones_since) VALUES (1, 1, 0);
 
+-- "Every change numbered below this is in the database": writers are serial.
+CREATE VIEW session_now AS SELECT mark + 1 AS mark FROM session_history;
+
 CREATE TRIGGER sessions_keep_id BEFORE UPDATE OF id ON sessions WHEN NEW.id <> OLD.id
 BEGIN
     SELECT RAISE(ABORT, 'sessions.id is a name and never changes: insert a new session and revoke the old one');
@@ -85,7 +88,12 @@ BEGIN
         WHERE id = NEW.id;
 END;
 
+-- Pruning needs no trace: whoever still trusts a cache has seen the row's last change (it is older
+-- than the tombstones that are kept), and so refuses the session for its own expiry. The hour is
+-- for clocks that disagree.
 CREATE TRIGGER sessions_leave_tombstone AFTER DELETE ON sessions
+WHEN NOT (OLD.expires_at < CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - 3600000
+          AND OLD.changed_at_mark < (SELECT tombstones_since FROM session_history))
 BEGIN
     UPDATE session_history SET mark = mark + 1;
     INSERT OR IGNORE INTO session_tombstones (id, mark) VALUES (OLD.id, (SELECT mark FROM session_history));
@@ -96,4 +104,10 @@ CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
 WHEN NEW.email IS NOT OLD.email OR NEW.username IS NOT OLD.username OR NEW.is_active IS NOT OLD.is_active
 BEGIN
     UPDATE sessions SET version = version + 1 WHERE user_id = NEW.id;
+END;
+
+-- The foreign key does this only where it is switched on, which the sqlite3 shell does not do.
+CREATE TRIGGER users_delete_sessions AFTER DELETE ON users
+BEGIN
+    DELETE FROM sessions WHERE user_id = OLD.id;
 END;

@@ -1,0 +1,26 @@
+//! The cold tier: the truth, in SQL.
+//!
+//! [`ColdStore`] is what the tiers ask of it. [`SqlStore`] is the bundled one, for PostgreSQL and
+//! SQLite, with tables of its own; an application with tables of its own implements the trait.
+
+mod store;
+
+#[cfg(feature = "diesel")]
+mod queries;
+#[cfg(feature = "diesel")]
+mod schema;
+#[cfg(feature = "diesel")]
+mod sql;
+#[cfg(feature = "diesel")]
+mod types;
+
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
+pub use store::{Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row};

@@ -1,0 +1,187 @@
+//! PostgreSQL 13 or newer, spoken in Rust.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::queries::{
+    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
+    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
+};
+use super::schema::{session_now, sessions, users};
+use super::sql::{Answered, Deadlines, failed, in_task, sql_store};
+use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
+use super::types::{Id, Time, sql};
+use crate::config::ColdConfig;
+use crate::error::StoreError;
+use crate::metrics;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+sql_store!(
+    /// Sessions in PostgreSQL.
+    PostgresStore,
+    AsyncPgConnection,
+    "postgres"
+);
+
+impl PostgresStore {
+    /// A store at `config.url`; connects when it is first used.
+    ///
+    /// With `sslmode=require` the server must speak TLS and show a certificate that the system's
+    /// authorities, or `config.ca_file`, vouch for. With no `sslmode` the same holds wherever the
+    /// server offers TLS, except that a server on this machine is spoken to in the clear.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the URL does not parse or `ca_file` cannot be read.
+    pub fn open(config: &ColdConfig) -> Result<Self, StoreError> {
+        let deadlines = Deadlines {
+            connect: config.connect_timeout,
+            statement: config.statement_timeout,
+        };
+        let target = Arc::new(target(config)?);
+        let tls = tls(config)?;
+        let mut manager = ManagerConfig::default();
+        // Asking the server first would cost each use a statement; a dead connection is noticed
+        // by the task that reads from it.
+        manager.recycling_method = RecyclingMethod::Fast;
+        manager.custom_setup = Box::new(move |_| {
+            let (target, tls) = (Arc::clone(&target), tls.clone());
+            async move {
+                let bad = |error: tokio_postgres::Error| {
+                    ConnectionError::BadConnection(with_sources(&error))
+                };
+                let (client, connection) = target.connect(tls).await.map_err(bad)?;
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .build()
+            .map_err(|error| StoreError::permanent("open", error))?;
+        Ok(Self { pool, deadlines })
+    }
+
+    /// Brings the tables to the newest version. Several nodes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database cannot be reached or a migration fails, which then changes
+    /// nothing.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        /// Names the lock that nodes take in turn: "sessions" in ASCII.
+        const LOCK: i64 = i64::from_be_bytes(*b"sessions");
+        let connection = self.deadlines.connected("migrate", self.pool.get()).await?;
+        // Migrations speak a blocking dialect, so they get a thread; and the connection for good.
+        let migrated = tokio::task::spawn_blocking(move || {
+            let mut connection = AsyncConnectionWrapper::<_>::from(Object::take(connection));
+            connection.transaction(|connection| {
+                connection.batch_execute(&format!(
+                    "SET LOCAL statement_timeout = 0; \
+                     SET LOCAL lock_timeout = 0; \
+                     SELECT pg_advisory_xact_lock({LOCK});"
+                ))?;
+                connection
+                    .run_pending_migrations(MIGRATIONS)
+                    .map(drop)
+                    .map_err(diesel::result::Error::QueryBuilderError)
+            })
+        });
+        match migrated.await {
+            Ok(result) => result.map_err(|error| StoreError::permanent("migrate", error)),
+            Err(ended) => Err(StoreError::transient("migrate", ended)),
+        }
+    }
+}
+
+fn target(config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
+    let mut target: tokio_postgres::Config = config
+        .url
+        .parse()
+        .map_err(|error| StoreError::permanent("open", format_args!("cold.url: {error}")))?;
+    let here = |host: &Host| match host {
+        Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
+        _ => true,
+    };
+    if !config.url.contains("sslmode=") && target.get_hosts().iter().all(here) {
+        target.ssl_mode(SslMode::Disable);
+    }
+    if target.get_application_name().is_none() {
+        target.application_name("tier-cache");
+    }
+    let millis = config.statement_timeout.as_millis();
+    let options = target.get_options().unwrap_or_default();
+    target.options(format!(
+        "-c statement_timeout={millis} -c lock_timeout={millis} {options}"
+    ));
+    target.connect_timeout(config.connect_timeout);
+    target.tcp_user_timeout(config.connect_timeout + config.statement_timeout);
+    Ok(target)
+}
+
+fn tls(config: &ColdConfig) -> Result<MakeRustlsConnect, StoreError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match &config.ca_file {
+        Some(file) => {
+            let unreadable = |error: &dyn fmt::Display| {
+                StoreError::permanent(
+                    "open",
+                    format_args!("cold.ca_file {}: {error}", file.display()),
+                )
+            };
+            let certificates =
+                CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| unreadable(&error))?;
+                roots.add(certificate).map_err(|error| unreadable(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(unreadable(&"holds no certificate"));
+            }
+        }
+        None => {
+            // A machine without authorities can still use a database that needs none.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| StoreError::permanent("open", error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// An error with what caused it, since the outermost says only "error performing TLS handshake".
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,270 @@
+//! What is read and written, as rows and as SQL; the same for both databases.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
+use session_core::{Device, Head, Key, Mark, SessionId, User, UserId, Version};
+
+use super::schema::sessions;
+use super::store::{Change, Changed, Changes, NewSession, RawBody, Row};
+use super::types::{Hash, Id, Json, Time, sql};
+use crate::error::StoreError;
+
+/// Sessions with their users, each with the mark of the snapshot: see [`SessionRow`].
+macro_rules! session_rows {
+    () => {
+        sessions::table.left_join(users::table).select((
+            session_now::table.select(session_now::mark).single_value(),
+            sessions::id,
+            sessions::user_id,
+            users::email.nullable(),
+            users::username.nullable(),
+            users::is_active.nullable(),
+            sessions::is_active,
+            sessions::revoked_at,
+            sessions::expires_at,
+            sessions::version,
+            sessions::changed_at_mark,
+            sessions::access_jti,
+            sessions::refresh_token_hash,
+            sessions::ip,
+            sessions::user_agent,
+            sessions::label,
+            sessions::created_at,
+            sessions::last_seen_at,
+            sessions::data,
+        ))
+    };
+}
+pub(super) use session_rows;
+
+/// A row of [`session_rows`].
+#[derive(Queryable)]
+pub(super) struct SessionRow {
+    mark: Option<i64>,
+    id: Id,
+    user_id: Option<i64>,
+    email: Option<String>,
+    username: Option<String>,
+    user_is_active: Option<bool>,
+    is_active: bool,
+    revoked_at: Option<Time>,
+    expires_at: Time,
+    version: i64,
+    changed_at: i64,
+    access: Option<Hash>,
+    refresh: Option<Hash>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    label: Option<String>,
+    created_at: Time,
+    last_seen_at: Time,
+    data: Json,
+}
+
+impl From<SessionRow> for Row {
+    fn from(row: SessionRow) -> Self {
+        let user = match (row.user_id, row.email, row.username) {
+            (Some(id), Some(email), Some(username)) => Some(User {
+                id: UserId::Int(id),
+                email: email.into(),
+                username: username.into(),
+            }),
+            _ => None,
+        };
+        // A session whose user is gone is nobody's: it is no guest's either.
+        let user_is_active = row.user_id.is_none() || row.user_is_active == Some(true);
+        Self {
+            head: Head {
+                id: row.id.0,
+                user,
+                is_active: row.is_active && user_is_active,
+                revoked_at: row.revoked_at.map(|time| time.0),
+                expires_at: row.expires_at.0,
+                version: Version::new(row.version),
+                as_of: row.mark.map_or(Mark::ZERO, Mark::new),
+                access: row.access.map(|hash| hash.0),
+                refresh: row.refresh.map(|hash| hash.0),
+            },
+            changed_at: Mark::new(row.changed_at),
+            body: RawBody {
+                device: Device {
+                    ip: row.ip.and_then(|ip| ip.parse().ok()),
+                    user_agent: row.user_agent.map(Into::into),
+                    label: row.label.map(Into::into),
+                },
+                created_at: row.created_at.0,
+                last_seen_at: row.last_seen_at.0,
+                data: row.data.0,
+            },
+        }
+    }
+}
+
+/// What a key is compared with.
+pub(super) enum Wanted {
+    Id(Id),
+    Access(Hash),
+    Refresh(Hash),
+}
+
+impl From<Key> for Wanted {
+    fn from(key: Key) -> Self {
+        match key {
+            Key::Id(id) => Self::Id(Id(id)),
+            Key::AccessJti(hash) => Self::Access(Hash(hash)),
+            Key::Refresh(hash) => Self::Refresh(Hash(hash)),
+        }
+    }
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = sessions)]
+pub(super) struct NewRow {
+    id: Id,
+    user_id: Option<i64>,
+    created_at: Time,
+    last_seen_at: Time,
+    expires_at: Time,
+    access_jti: Option<Hash>,
+    refresh_token_hash: Option<Hash>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    label: Option<String>,
+    data: Json,
+}
+
+impl TryFrom<NewSession> for NewRow {
+    type Error = StoreError;
+
+    fn try_from(new: NewSession) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: Id(new.id),
+            user_id: new.user.map(|user| bundled("create", user)).transpose()?,
+            created_at: Time(new.created_at),
+            last_seen_at: Time(new.created_at),
+            expires_at: Time(new.expires_at),
+            access_jti: new.access.map(Hash),
+            refresh_token_hash: new.refresh.map(Hash),
+            ip: new.device.ip.map(|ip| ip.to_string()),
+            user_agent: new.device.user_agent.map(Into::into),
+            label: new.device.label.map(Into::into),
+            data: Json(new.data),
+        })
+    }
+}
+
+/// A user's key in the bundled table.
+pub(super) fn bundled(operation: &'static str, user: UserId) -> Result<i64, StoreError> {
+    match user {
+        UserId::Int(id) => Ok(id),
+        UserId::Uuid(_) => Err(StoreError::permanent(
+            operation,
+            "the bundled users table has integer keys, not UUIDs",
+        )),
+    }
+}
+
+#[derive(AsChangeset)]
+#[diesel(table_name = sessions)]
+pub(super) struct ChangedColumns {
+    expires_at: Option<Time>,
+    access_jti: Option<Hash>,
+    refresh_token_hash: Option<Hash>,
+    data: Option<Json>,
+}
+
+impl From<Change> for ChangedColumns {
+    fn from(change: Change) -> Self {
+        Self {
+            expires_at: change.expires_at.map(Time),
+            access_jti: change.access.map(Hash),
+            refresh_token_hash: change.refresh.map(Hash),
+            data: change.data.map(Json),
+        }
+    }
+}
+
+/// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the
+/// oldest; one statement, so that it is one snapshot.
+pub(super) const CHANGES: &str = "\
+    SELECT now.mark AS up_to, history.tombstones_since AS kept_since, change.id, change.version, change.mark \
+    FROM session_now now CROSS JOIN session_history history LEFT JOIN (\
+        SELECT * FROM (SELECT id, version, changed_at_mark AS mark FROM sessions \
+            WHERE changed_at_mark >= $1 ORDER BY changed_at_mark DESC LIMIT $2) changed \
+        UNION ALL \
+        SELECT * FROM (SELECT id, 9223372036854775807 AS version, mark FROM session_tombstones \
+            WHERE mark >= $1 ORDER BY mark DESC LIMIT $2) deleted\
+    ) change ON 1 = 1";
+
+/// A row of [`CHANGES`]; without a change there is one with the first two columns alone.
+#[derive(QueryableByName)]
+pub(super) struct ChangeRow {
+    #[diesel(sql_type = BigInt)]
+    up_to: i64,
+    #[diesel(sql_type = BigInt)]
+    kept_since: i64,
+    #[diesel(sql_type = Nullable<sql::Id>)]
+    id: Option<Id>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    version: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    mark: Option<i64>,
+}
+
+/// Binds: the instant before which tombstones may go.
+pub(super) const FORGET_TOMBSTONES: &str = "\
+    UPDATE session_history SET tombstones_since = cut.mark FROM (\
+        SELECT max(mark) + 1 AS mark FROM session_tombstones WHERE deleted_at < $1) cut \
+    WHERE cut.mark > session_history.tombstones_since";
+
+/// After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said to be kept.
+pub(super) const DELETE_TOMBSTONES: &str = "\
+    DELETE FROM session_tombstones WHERE mark < (SELECT tombstones_since FROM session_history)";
+
+/// Binds: the instant before which expired sessions may go, the limit.
+pub(super) const DELETE_EXPIRED: &str = "\
+    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+
+pub(super) fn changes(
+    since: Mark,
+    limit: u32,
+    rows: Vec<ChangeRow>,
+) -> Result<Changes, StoreError> {
+    let Some(first) = rows.first() else {
+        return Err(StoreError::permanent(
+            "changes",
+            "session_history has lost its row: restore it from the migration",
+        ));
+    };
+    let up_to = Mark::new(first.up_to);
+    let mut complete_since = since.max(Mark::new(first.kept_since));
+    let sessions: Vec<Changed> = rows
+        .iter()
+        .filter_map(|row| {
+            Some(Changed {
+                id: SessionId::from(row.id?.0.as_uuid()),
+                version: Version::new(row.version?),
+                mark: Mark::new(row.mark?),
+            })
+        })
+        .collect();
+    // Where the limit cut, the oldest mark that is left may itself be cut in two.
+    for deleted in [false, true] {
+        let marks = || {
+            sessions
+                .iter()
+                .filter(|changed| (changed.version == Version::DELETED) == deleted)
+                .map(|changed| changed.mark)
+        };
+        if marks().count() >= limit as usize
+            && let Some(oldest) = marks().min()
+        {
+            complete_since = complete_since.max(Mark::new(oldest.get().saturating_add(1)));
+        }
+    }
+    Ok(Changes {
+        up_to,
+        complete_since,
+        sessions,
+    })
+}

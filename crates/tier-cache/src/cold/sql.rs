@@ -1,0 +1,286 @@
+//! The bundled cold tier: the same code for both databases, which differ only in how one
+//! connects to them.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::error::StoreError;
+
+/// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
+macro_rules! sql_store {
+    ($(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $store {
+            pool: Pool<$connection>,
+            deadlines: Deadlines,
+        }
+
+        impl $store {
+            /// The pool, for an application that keeps tables of its own beside the sessions.
+            pub fn pool(&self) -> &Pool<$connection> {
+                &self.pool
+            }
+
+            /// Runs one statement in a task of its own, which owns the connection until the
+            /// database has answered, so that a caller who goes away leaves no connection in the
+            /// middle of a statement. A connection that ran out of time is thrown away.
+            async fn run<T, F>(&self, operation: &'static str, statement: F) -> Result<T, StoreError>
+            where
+                T: Send + 'static,
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
+                F: Send + 'static,
+            {
+                metrics::db_query(operation).increment(1);
+                let (pool, deadlines) = (self.pool.clone(), self.deadlines);
+                in_task(operation, async move {
+                    let mut connection = deadlines.connected(operation, pool.get()).await?;
+                    match deadlines.answered(operation, statement(&mut connection)).await {
+                        Answered::InTime(answer) => answer.map_err(|error| failed(operation, error)),
+                        Answered::TooLate(error) => {
+                            drop(Object::take(connection));
+                            Err(error)
+                        }
+                    }
+                })
+                .await
+            }
+        }
+
+        #[async_trait]
+        impl ColdStore for $store {
+            async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
+                let wanted = Wanted::from(key);
+                let row = self.run("load", move |connection| {
+                    async move {
+                        let rows = session_rows!();
+                        let row = match wanted {
+                            Wanted::Id(id) => {
+                                let query = rows.filter(sessions::id.eq(id));
+                                query.get_result::<SessionRow>(connection).await
+                            }
+                            Wanted::Access(hash) => {
+                                let query = rows.filter(sessions::access_jti.eq(hash));
+                                query.get_result(connection).await
+                            }
+                            Wanted::Refresh(hash) => {
+                                let query = rows.filter(sessions::refresh_token_hash.eq(hash));
+                                query.get_result(connection).await
+                            }
+                        };
+                        row.optional()
+                    }
+                    .boxed()
+                });
+                Ok(row.await?.map(Into::into))
+            }
+
+            async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
+                let version = self.run("version", move |connection| {
+                    let query = sessions::table
+                        .filter(sessions::id.eq(Id(id)))
+                        .select(sessions::version);
+                    async move { query.get_result::<i64>(connection).await.optional() }.boxed()
+                });
+                Ok(version.await?.map(Version::new))
+            }
+
+            async fn create(&self, session: NewSession) -> Result<(), StoreError> {
+                let row = NewRow::try_from(session)?;
+                self.run("create", move |connection| {
+                    let insert = diesel::insert_into(sessions::table).values(row);
+                    async move { insert.execute(connection).await.map(drop) }.boxed()
+                })
+                .await
+            }
+
+            async fn update(
+                &self,
+                id: SessionId,
+                version: Version,
+                change: Change,
+            ) -> Result<bool, StoreError> {
+                let columns = ChangedColumns::from(change);
+                let changed = self.run("update", move |connection| {
+                    let live = sessions::table
+                        .filter(sessions::id.eq(Id(id)))
+                        .filter(sessions::version.eq(version.get()))
+                        .filter(sessions::is_active.eq(true))
+                        .filter(sessions::revoked_at.is_null());
+                    let update = diesel::update(live).set(columns);
+                    async move { update.execute(connection).await }.boxed()
+                });
+                Ok(changed.await? > 0)
+            }
+
+            async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+                let revoked = self.run("revoke", move |connection| {
+                    let live = sessions::table
+                        .filter(sessions::id.eq(Id(id)))
+                        .filter(sessions::is_active.eq(true))
+                        .filter(sessions::revoked_at.is_null());
+                    let update = diesel::update(live).set((
+                        sessions::is_active.eq(false),
+                        sessions::revoked_at.eq(Some(Time(at))),
+                    ));
+                    async move { update.execute(connection).await }.boxed()
+                });
+                Ok(revoked.await? > 0)
+            }
+
+            async fn list(
+                &self,
+                user: UserId,
+                now: Timestamp,
+                limit: u32,
+            ) -> Result<Vec<Row>, StoreError> {
+                let user = bundled("list", user)?;
+                let rows = self.run("list", move |connection| {
+                    let query = session_rows!()
+                        .filter(sessions::user_id.eq(user))
+                        .filter(sessions::is_active.eq(true))
+                        .filter(sessions::revoked_at.is_null())
+                        .filter(sessions::expires_at.gt(Time(now)))
+                        .order(sessions::last_seen_at.desc())
+                        .limit(i64::from(limit));
+                    async move { query.load::<SessionRow>(connection).await }.boxed()
+                });
+                Ok(rows.await?.into_iter().map(Into::into).collect())
+            }
+
+            async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
+                let rows = self.run("changes", move |connection| {
+                    let query = diesel::sql_query(CHANGES)
+                        .bind::<BigInt, _>(since.get())
+                        .bind::<BigInt, _>(i64::from(limit));
+                    async move { query.load::<ChangeRow>(connection).await }.boxed()
+                });
+                changes(since, limit, rows.await?)
+            }
+
+            async fn prune(
+                &self,
+                now: Timestamp,
+                keep: Retention,
+                limit: u32,
+            ) -> Result<Pruned, StoreError> {
+                let forget = now - keep.tombstones;
+                let expired = now - keep.expired;
+                self.run("prune", move |connection| {
+                    async move {
+                        diesel::sql_query(FORGET_TOMBSTONES)
+                            .bind::<sql::Instant, _>(Time(forget))
+                            .execute(connection)
+                            .await?;
+                        let tombstones = diesel::sql_query(DELETE_TOMBSTONES)
+                            .execute(connection)
+                            .await?;
+                        let sessions = diesel::sql_query(DELETE_EXPIRED)
+                            .bind::<sql::Instant, _>(Time(expired))
+                            .bind::<BigInt, _>(i64::from(limit))
+                            .execute(connection)
+                            .await?;
+                        Ok(Pruned {
+                            tombstones: tombstones as u64,
+                            sessions: sessions as u64,
+                        })
+                    }
+                    .boxed()
+                })
+                .await
+            }
+
+            fn kind(&self) -> &'static str {
+                $kind
+            }
+        }
+
+        impl fmt::Debug for $store {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($store))
+                    .field("pool", &self.pool.status())
+                    .field("deadlines", &self.deadlines)
+                    .finish()
+            }
+        }
+    };
+}
+pub(super) use sql_store;
+
+/// How long a store waits for its database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    pub(super) connect: Duration,
+    pub(super) statement: Duration,
+}
+
+pub(super) enum Answered<T> {
+    InTime(T),
+    TooLate(StoreError),
+}
+
+impl Deadlines {
+    /// A connection: free in the pool, or newly made.
+    pub(super) async fn connected<T, E: fmt::Display>(
+        self,
+        operation: &'static str,
+        connecting: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.connect, connecting).await {
+            Ok(connected) => connected.map_err(|error| StoreError::transient(operation, error)),
+            Err(_) => Err(StoreError::transient(
+                operation,
+                format_args!(
+                    "no connection within cold.connect_timeout ({})",
+                    humantime::format_duration(self.connect)
+                ),
+            )),
+        }
+    }
+
+    pub(super) async fn answered<T>(
+        self,
+        operation: &'static str,
+        statement: impl Future<Output = T>,
+    ) -> Answered<T> {
+        /// The database ends a statement by itself; this is for one that has gone silent.
+        const GRACE: Duration = Duration::from_millis(250);
+        match tokio::time::timeout(self.statement + GRACE, statement).await {
+            Ok(answer) => Answered::InTime(answer),
+            Err(_) => Answered::TooLate(StoreError::transient(
+                operation,
+                format_args!(
+                    "no answer within cold.statement_timeout ({})",
+                    humantime::format_duration(self.statement)
+                ),
+            )),
+        }
+    }
+}
+
+/// Drives `work` to its end even if the caller goes away.
+pub(super) async fn in_task<T: Send + 'static>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(ended) => Err(StoreError::transient(operation, ended)),
+    }
+}
+
+pub(super) fn failed(operation: &'static str, error: DieselError) -> StoreError {
+    match &error {
+        DieselError::DatabaseError(kind, _) => match kind {
+            DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::CheckViolation => StoreError::permanent(operation, error),
+            _ => StoreError::transient(operation, error),
+        },
+        _ => StoreError::permanent(operation, error),
+    }
+}

@@ -1,0 +1,118 @@
+//! SQLite, bundled; for one machine, where all nodes open the same file.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+
+use super::queries::{
+    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
+    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
+};
+use super::schema::{session_now, sessions, users};
+use super::sql::{Answered, Deadlines, failed, in_task, sql_store};
+use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
+use super::types::{Id, Time, sql};
+use crate::config::ColdConfig;
+use crate::error::StoreError;
+use crate::metrics;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+sql_store!(
+    /// Sessions in a SQLite file.
+    SqliteStore,
+    SyncConnectionWrapper<SqliteConnection>,
+    "sqlite"
+);
+
+impl SqliteStore {
+    /// A store in the file that `config.url` names; the file is made when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the URL does not begin with `sqlite://` or names no file. A database in
+    /// memory is refused, since each connection would have its own.
+    pub fn open(config: &ColdConfig) -> Result<Self, StoreError> {
+        let deadlines = Deadlines {
+            connect: config.connect_timeout,
+            statement: config.statement_timeout,
+        };
+        let path = match config.url.strip_prefix("sqlite://") {
+            Some(path) if !path.is_empty() && !path.contains(":memory:") => path.to_owned(),
+            _ => {
+                return Err(StoreError::permanent(
+                    "open",
+                    "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db",
+                ));
+            }
+        };
+        let busy_timeout = config.statement_timeout.as_millis();
+        let mut manager = ManagerConfig::default();
+        manager.recycling_method = RecyclingMethod::Fast;
+        manager.custom_setup = Box::new(move |path| {
+            let path = path.to_owned();
+            async move {
+                let established = tokio::task::spawn_blocking(move || {
+                    let mut connection = SqliteConnection::establish(&path)?;
+                    connection
+                        .batch_execute(&format!(
+                            "PRAGMA busy_timeout = {busy_timeout}; \
+                             PRAGMA journal_mode = WAL; \
+                             PRAGMA foreign_keys = ON;"
+                        ))
+                        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                    Ok(SyncConnectionWrapper::new(connection))
+                });
+                established
+                    .await
+                    .unwrap_or_else(|ended| Err(ConnectionError::BadConnection(ended.to_string())))
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(path, manager);
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .build()
+            .map_err(|error| StoreError::permanent("open", error))?;
+        Ok(Self { pool, deadlines })
+    }
+
+    /// Brings the tables to the newest version. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the file cannot be opened or a migration fails, which then changes
+    /// nothing.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        let deadlines = self.deadlines;
+        in_task("migrate", async move {
+            let mut connection = deadlines.connected("migrate", pool.get()).await?;
+            let migrated = connection.spawn_blocking(|connection| {
+                connection.immediate_transaction(|connection| {
+                    connection
+                        .run_pending_migrations(MIGRATIONS)
+                        .map(drop)
+                        .map_err(diesel::result::Error::QueryBuilderError)
+                })
+            });
+            migrated
+                .await
+                .map_err(|error| StoreError::permanent("migrate", error))
+        })
+        .await
+    }
+}

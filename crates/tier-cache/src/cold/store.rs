@@ -1,0 +1,201 @@
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_core::{Device, Head, Key, KeyHash, Mark, SessionId, Timestamp, UserId, Version};
+
+use crate::error::StoreError;
+
+/// What the tiers ask of the database.
+///
+/// # What an implementation must keep
+///
+/// The promise of the whole library rests on these rules; the bundled migrations keep them with
+/// triggers, so that plain SQL by any program keeps them too.
+///
+/// 1. **Each change that matters raises the row's version**: activity, revocation, expiry,
+///    lookup keys, user, device, data; not `last_seen_at`. A change of the user's summary
+///    (e-mail, name, activity) changes that user's sessions.
+/// 2. **Each change is numbered** by the transaction that made it. Reads carry a mark, taken in
+///    their own snapshot, below which every change is visible to them ([`Head::as_of`]);
+///    a store whose writers are serial uses a counter.
+/// 3. **[`changes`](Self::changes) leaves nothing out**: every session whose last change is
+///    numbered at or above [`Changes::complete_since`] is in it, deleted ones included.
+///
+/// Each call is one attempt with the store's own deadline; the tiers repeat nothing that is not
+/// safe to repeat. Calls are made in tasks of their own, which are driven to their end, so an
+/// implementation need not be cancellation-safe.
+#[async_trait]
+pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
+    /// The session that a key leads to, with its user, read by one statement; revoked and
+    /// expired ones too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn load(&self, key: Key) -> Result<Option<Row>, StoreError>;
+
+    /// The session's version, by one cheap statement; `None` if there is no such session.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError>;
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], also if there is no such user or the id or a key is taken.
+    async fn create(&self, session: NewSession) -> Result<(), StoreError>;
+
+    /// Changes a session that is neither revoked nor switched off, if it is still at `version`.
+    /// Returns whether it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; after a timeout the change may have been made or not.
+    async fn update(
+        &self,
+        id: SessionId,
+        version: Version,
+        change: Change,
+    ) -> Result<bool, StoreError>;
+
+    /// Revokes a session. Returns whether it was active before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; after a timeout the session may have been revoked or not.
+    async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// A user's sessions that can be accepted at `now`, at most `limit`, the most recently seen
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError>;
+
+    /// What changed at or above `since`, the newest `limit` of it, read in one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError>;
+
+    /// Removes what nobody needs any more: old tombstones and long expired sessions, at most
+    /// `limit` of the latter.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; what was removed until then stays removed.
+    async fn prune(
+        &self,
+        now: Timestamp,
+        keep: Retention,
+        limit: u32,
+    ) -> Result<Pruned, StoreError>;
+
+    /// What kind of store it is, for messages and metrics: `"postgres"`, `"sqlite"`.
+    fn kind(&self) -> &'static str;
+}
+
+/// A session's row with its user, as one statement read it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What authentication needs.
+    pub head: Head,
+    /// The number of the row's last change.
+    pub changed_at: Mark,
+    /// The rest.
+    pub body: RawBody,
+}
+
+/// A session's body as the tiers outside the process hold it, its data still unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawBody {
+    /// The device the session was made on.
+    pub device: Device,
+    /// When the user logged in.
+    pub created_at: Timestamp,
+    /// When it was last seen.
+    pub last_seen_at: Timestamp,
+    /// The application's data, as JSON text; `null` if it has none.
+    pub data: Box<str>,
+}
+
+/// A session to add.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its name.
+    pub id: SessionId,
+    /// Whose it is; `None` for a guest's.
+    pub user: Option<UserId>,
+    /// When it begins.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Hash of the access token's secret, or of a foreign `jti`.
+    pub access: Option<KeyHash>,
+    /// Hash of the refresh token's secret.
+    pub refresh: Option<KeyHash>,
+    /// The device it is made on.
+    pub device: Device,
+    /// The application's data, as JSON text.
+    pub data: Box<str>,
+}
+
+/// What to change of a session; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// A new end.
+    pub expires_at: Option<Timestamp>,
+    /// A new access key.
+    pub access: Option<KeyHash>,
+    /// A new refresh key.
+    pub refresh: Option<KeyHash>,
+    /// New application data, as JSON text.
+    pub data: Option<Box<str>>,
+}
+
+/// What changed since a mark.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// The mark of the snapshot that this was read in: the next `since`.
+    pub up_to: Mark,
+    /// The mark since which nothing is missing: the `since` that was asked for, or a later one
+    /// if there was more than `limit`, or if the tombstones since then are no longer kept.
+    pub complete_since: Mark,
+    /// Each session with its version now.
+    pub sessions: Vec<Changed>,
+}
+
+/// One changed session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Which one.
+    pub id: SessionId,
+    /// Its version now; [`Version::DELETED`] if its row is gone.
+    pub version: Version,
+    /// The number of the change.
+    pub mark: Mark,
+}
+
+/// How long to keep what is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Tombstones of deleted sessions. A node that was blind for longer starts over.
+    pub tombstones: Duration,
+    /// Sessions after their expiry.
+    pub expired: Duration,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Tombstones.
+    pub tombstones: u64,
+    /// Expired sessions.
+    pub sessions: u64,
+}

@@ -1,0 +1,470 @@
+//! Tier configuration: one struct, from TOML and the environment, with a default for everything.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How sessions are kept, tier by tier.
+///
+/// Durations are written like `500ms`, `15m` or `7d`; sizes like `64MiB`.
+///
+/// ```
+/// use tier_cache::TierConfig;
+/// # use std::time::Duration;
+///
+/// let config = TierConfig::from_toml("
+///     [hot]
+///     capacity = '128MiB'
+///     [fence]
+///     staleness_bound = '10s'
+/// ").unwrap();
+/// assert_eq!(config.fence.staleness_bound, Duration::from_secs(10));
+/// assert_eq!(config.fence.poll_interval, Duration::from_secs(1));
+///
+/// let error = TierConfig::from_toml("[hot]\nttl = 'soon'").unwrap_err().to_string();
+/// assert!(error.contains("hot.ttl") && error.contains("soon") && error.contains("15m"), "{error}");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TierConfig {
+    /// The life of a session.
+    pub session: SessionConfig,
+    /// The tier in the process.
+    pub hot: HotConfig,
+    /// The tier in Redis.
+    pub warm: WarmConfig,
+    /// The tier in SQL.
+    pub cold: ColdConfig,
+    /// When caches may be trusted.
+    pub fence: FenceConfig,
+}
+
+/// The life of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// How long a session lives after login or refresh, whatever its use. Default `12h`.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+    /// The largest application data a session may hold, as JSON. Default `16KiB`.
+    #[serde(with = "size")]
+    pub max_data: ByteSize,
+    /// How much a request asks before it trusts a session. Default `trust`.
+    pub strictness: Strictness,
+    /// What brings a whole session into the hot tier. Default `body`.
+    pub promotion: Promotion,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(12 * 60 * 60),
+            max_data: ByteSize::kib(16),
+            strictness: Strictness::default(),
+            promotion: Promotion::default(),
+        }
+    }
+}
+
+/// The tier in the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HotConfig {
+    /// Bytes that hot sessions may take, estimated entry by entry. Default `64MiB`.
+    #[serde(with = "size")]
+    pub capacity: ByteSize,
+    /// The longest a session stays hot; its own expiry ends it earlier. Default `1h`.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+}
+
+impl Default for HotConfig {
+    fn default() -> Self {
+        Self {
+            capacity: ByteSize::mib(64),
+            ttl: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// The tier in Redis.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmConfig {
+    /// `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `unix://…` for a
+    /// socket. Default none: no warm tier.
+    pub url: Option<String>,
+    /// What separates this application's keys in a shared Redis. Default `session`.
+    pub prefix: String,
+    /// What a warm record holds. Default `head`.
+    pub holds: Holds,
+    /// The longest a record stays warm; the session's own expiry ends it earlier. Default `1h`.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+    /// The part of `ttl` that is taken off at random, so that records filled together do not
+    /// end together; from 0 to 0.9. Default `0.1`.
+    pub jitter: f64,
+    /// How long connecting may take. Default `1s`.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long a command may take before the cold tier is asked instead. Default `50ms`.
+    #[serde(with = "duration")]
+    pub command_timeout: Duration,
+    /// PEM file of the authority that signed the server's certificate. Default: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for WarmConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            prefix: "session".into(),
+            holds: Holds::default(),
+            ttl: Duration::from_secs(60 * 60),
+            jitter: 0.1,
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_millis(50),
+            ca_file: None,
+        }
+    }
+}
+
+/// The tier in SQL.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ColdConfig {
+    /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
+    /// `sqlite://sessions.db`.
+    pub url: String,
+    /// Connections at most. Default `10`.
+    pub pool_size: usize,
+    /// How long connecting, and waiting for a free connection, may take. Default `5s`.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long a statement may take. Default `2s`.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
+    /// PEM file of the authority that signed the server's certificate. Default: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for ColdConfig {
+    fn default() -> Self {
+        Self {
+            url: "sqlite://sessions.db".into(),
+            pool_size: 10,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(2),
+            ca_file: None,
+        }
+    }
+}
+
+/// When caches may be trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FenceConfig {
+    /// B: no node serves a session from a cache later than this after its revocation was
+    /// committed. Default `5s`.
+    #[serde(with = "duration")]
+    pub staleness_bound: Duration,
+    /// How often a node asks the database what changed; at most half of the bound. Default `1s`.
+    #[serde(with = "duration")]
+    pub poll_interval: Duration,
+    /// Floors that a node remembers. More of them let a restarted node use older warm records.
+    /// Default `100000`.
+    pub max_floors: usize,
+}
+
+impl Default for FenceConfig {
+    fn default() -> Self {
+        Self {
+            staleness_bound: Duration::from_secs(5),
+            poll_interval: Duration::from_secs(1),
+            max_floors: 100_000,
+        }
+    }
+}
+
+/// How much a request asks before it trusts a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strictness {
+    /// Trust the caches as far as the fence lets them.
+    #[default]
+    Trust,
+    /// Confirm the session's version at the database: one cheap statement a request.
+    Version,
+    /// Read the session's row at the database on each request.
+    Row,
+}
+
+/// What brings a whole session into the hot tier, where a warm hit brought only its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// A handler that asks for the body.
+    #[default]
+    Body,
+    /// The first use; the body is fetched behind the request's back.
+    FirstUse,
+    /// This many uses of the head within a window.
+    Uses {
+        /// Uses that promote, from 1.
+        count: u32,
+        /// The window, from the moment the head came.
+        #[serde(with = "duration")]
+        window: Duration,
+    },
+}
+
+/// What a warm record holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// The head: enough to authenticate.
+    #[default]
+    Head,
+    /// The whole session.
+    Full,
+}
+
+impl TierConfig {
+    /// Reads TOML text; what it does not name keeps its default.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value and what is allowed.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::from_figment(Figment::new().merge(Toml::string(text)))
+    }
+
+    /// Reads a TOML file, if one is named, and then the environment: `SESSION_FENCE__POLL_INTERVAL`
+    /// is `poll_interval` of `[fence]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value, where it stands and what is allowed; also if
+    /// the named file cannot be read.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| ConfigError(format!("cannot read {}: {error}", file.display())))?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        // SESSION_KEY and the like are the application's own; ours name a section and a key.
+        let env = Env::prefixed("SESSION_")
+            .filter(|key| key.as_str().contains("__"))
+            .split("__");
+        Self::from_figment(figment.merge(env))
+    }
+
+    fn from_figment(given: Figment) -> Result<Self, ConfigError> {
+        let config: Self = Figment::from(Serialized::defaults(Self::default()))
+            .merge(given)
+            .extract()
+            .map_err(|error| ConfigError(error.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot: ranges, and values that must fit each other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fence = &self.fence;
+        let positive = [
+            ("session.ttl", self.session.ttl),
+            ("hot.ttl", self.hot.ttl),
+            ("warm.ttl", self.warm.ttl),
+            ("warm.connect_timeout", self.warm.connect_timeout),
+            ("warm.command_timeout", self.warm.command_timeout),
+            ("cold.connect_timeout", self.cold.connect_timeout),
+            ("cold.statement_timeout", self.cold.statement_timeout),
+            ("fence.poll_interval", fence.poll_interval),
+        ];
+        for (key, value) in positive {
+            let year = Duration::from_secs(366 * 24 * 60 * 60);
+            if value < Duration::from_millis(1) || value > year {
+                return Err(ConfigError::range(
+                    key,
+                    humantime::format_duration(value),
+                    "from 1ms to 366days",
+                ));
+            }
+        }
+        if fence.poll_interval > fence.staleness_bound / 2 {
+            return Err(ConfigError::range(
+                "fence.poll_interval",
+                humantime::format_duration(fence.poll_interval),
+                &format!(
+                    "at most half of fence.staleness_bound ({})",
+                    humantime::format_duration(fence.staleness_bound)
+                ),
+            ));
+        }
+        if self.cold.pool_size == 0 || self.cold.pool_size > 10_000 {
+            return Err(ConfigError::range(
+                "cold.pool_size",
+                self.cold.pool_size,
+                "from 1 to 10000",
+            ));
+        }
+        if fence.max_floors < 2 {
+            return Err(ConfigError::range(
+                "fence.max_floors",
+                fence.max_floors,
+                "at least 2",
+            ));
+        }
+        if !(0.0..=0.9).contains(&self.warm.jitter) {
+            return Err(ConfigError::range(
+                "warm.jitter",
+                self.warm.jitter,
+                "from 0 to 0.9",
+            ));
+        }
+        if self.warm.prefix.is_empty()
+            || self.warm.prefix.len() > 64
+            || self
+                .warm
+                .prefix
+                .contains(|c: char| c == '{' || c == '}' || c.is_whitespace())
+        {
+            return Err(ConfigError::range(
+                "warm.prefix",
+                format_args!("{:?}", self.warm.prefix),
+                "1 to 64 characters, none of them a brace or a space",
+            ));
+        }
+        if self.session.max_data.as_u64() > 16 << 20 {
+            return Err(ConfigError::range(
+                "session.max_data",
+                self.session.max_data,
+                "at most 16MiB",
+            ));
+        }
+        if let Promotion::Uses { count: 0, .. } = self.session.promotion {
+            return Err(ConfigError::range(
+                "session.promotion.uses.count",
+                0,
+                "at least 1",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that cannot be used, in words: the key, the value, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn range(key: &str, value: impl fmt::Display, allowed: &str) -> Self {
+        Self(format!(
+            "{key} = {value} is not allowed: it must be {allowed}"
+        ))
+    }
+}
+
+// URLs hold passwords, so these two are shown without them.
+impl fmt::Debug for WarmConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WarmConfig")
+            .field("url", &self.url.as_deref().map(without_password))
+            .field("prefix", &self.prefix)
+            .field("holds", &self.holds)
+            .field("ttl", &self.ttl)
+            .field("jitter", &self.jitter)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("command_timeout", &self.command_timeout)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ColdConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ColdConfig")
+            .field("url", &without_password(&self.url))
+            .field("pool_size", &self.pool_size)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+/// A URL as it may be logged: neither the user's name nor the password, nor any parameter.
+pub fn without_password(url: &str) -> String {
+    let url = url.split_once('?').map_or(url, |(url, _)| url);
+    match url.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://…@{host}"),
+            None => url.into(),
+        },
+        None => "…".into(),
+    }
+}
+
+mod duration {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "{error}; a duration is written like \"500ms\", \"15m\" or \"7d\""
+            ))
+        })?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "\"{text}\" is not a duration ({error}); write it like \"500ms\", \"15m\" or \"7d\""
+            ))
+        })
+    }
+}
+
+mod size {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &ByteSize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}B", value.as_u64()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ByteSize, D::Error> {
+        let text = String::deserialize(deserializer).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "{error}; a size is written like \"512KiB\" or \"64MiB\""
+            ))
+        })?;
+        ByteSize::from_str(&text).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "\"{text}\" is not a size ({error}); write it like \"512KiB\" or \"64MiB\""
+            ))
+        })
+    }
+}

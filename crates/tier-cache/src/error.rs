@@ -1,0 +1,111 @@
+//! Why a session was not handed out, and why an operation failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::DataError;
+
+/// Why a request has no session although it showed a token.
+///
+/// Cloned to everyone who waited for the same load.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// What the client sent is no token of this service: garbled, oversized, or not ours.
+    #[error("the token is not one of this service")]
+    Malformed,
+    /// Its MAC does not match: forged, or signed by a key that is no longer accepted.
+    #[error("the token's signature is not accepted")]
+    Forged,
+    /// No session has this key.
+    #[error("no such session")]
+    Unknown,
+    /// The session goes on under newer tokens.
+    #[error("the token was replaced by a newer one")]
+    Replaced,
+    /// The session's time is over.
+    #[error("the session has expired")]
+    Expired,
+    /// The session, or its user, was switched off.
+    #[error("the session was revoked")]
+    Revoked,
+    /// No tier could say: not a verdict on the session.
+    #[error("the session cannot be checked just now")]
+    Unavailable {
+        /// When it may be worth asking again.
+        retry_after: Duration,
+    },
+}
+
+impl Refusal {
+    /// Whether it says nothing about the session, so that the client should keep its token.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+/// Why an operation on sessions failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The session that it was to act on is not accepted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Someone else changed the session meanwhile, again and again.
+    #[error("the session was changed by someone else at the same time, {attempts} times over")]
+    Conflict {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The application's data is too large to store.
+    #[error("the session's data takes {size} bytes; session.max_data allows {allowed}")]
+    DataTooLarge {
+        /// Bytes of the data as JSON.
+        size: usize,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// The application's data cannot be written as JSON.
+    #[error("the session's data cannot be written as JSON: {0}")]
+    Unwritable(Arc<serde_json::Error>),
+    /// The stored data does not read as the application's type.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The cold tier failed; nothing was changed that is not said to be.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tiers are shutting down.
+    #[error("the session tiers are shutting down")]
+    ShuttingDown,
+}
+
+/// Why the cold tier failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation} failed at the database: {reason}")]
+pub struct StoreError {
+    /// What was attempted.
+    pub operation: &'static str,
+    /// What the database or its driver said, with no value of a row in it.
+    pub reason: Arc<str>,
+    /// Whether the same operation may succeed later.
+    pub transient: bool,
+}
+
+impl StoreError {
+    /// A failure that may pass: no connection, a timeout.
+    pub fn transient(operation: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self {
+            operation,
+            reason: reason.to_string().into(),
+            transient: true,
+        }
+    }
+
+    /// A failure that will not pass by waiting.
+    pub fn permanent(operation: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self {
+            transient: false,
+            ..Self::transient(operation, reason)
+        }
+    }
+}
