@@ -156,12 +156,11 @@ fn a_user_reaches_the_socket_by_name_too() {
         .query(&mut connection)
         .unwrap();
     assert_eq!(name, "app");
-    assert!(
-        redis::Client::open(redis.url())
-            .unwrap()
-            .get_connection()
-            .is_err()
-    );
+
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let refused = redis::cmd("PING").query::<String>(&mut connection);
+    assert!(refused.is_err());
 }
 
 #[test]
