@@ -15,17 +15,17 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest name of a socket that our servers make: PostgreSQL's, with a port of five digits.
 const SOCKET_NAME: &str = ".s.PGSQL.65535";
 
-/// What a keeper does. Its standard input names the server in the folder, line by line, as it
-/// changes; its end means that the owner is gone. A server that does not heed the signal is given
-/// ten seconds.
+/// What a keeper does, by the shell. Its standard input names the server in the folder, line by
+/// line, as it changes; its end means that the owner is gone. The server leads a process group,
+/// which is told to end, and after ten seconds is made to.
 const KEEPER: &str = r#"
 runs() { read -r _ _ state _ <"/proc/$server/stat" && [ "$state" != Z ]; }
 while read -r line; do server=$line; done
 if [ -n "$server" ] && runs; then
-    kill "-$2" "$server"
-    kill -CONT "$server"
+    kill -s "$2" -- "-$server"
+    kill -s CONT -- "-$server"
     for _ in $(seq 100); do runs || break; sleep 0.1; done
-    runs && kill -KILL "$server"
+    runs && kill -s KILL -- "-$server"
 fi
 rm -rf "$1"
 "#;

@@ -173,10 +173,8 @@ impl Cluster {
                 "--username=postgres",
             ])
             .args(["--auth=trust", "--pgdata"])
-            .arg(self.data())
-            // Let a Ctrl-C find it finished rather than half done.
-            .process_group(0);
-        programs::run(&mut initdb, "")?;
+            .arg(self.data());
+        self.server.prepare(&mut initdb)?;
 
         let kind = if self.options.tls { "hostssl" } else { "host" };
         let method = if self.options.password.is_some() {
@@ -232,7 +230,6 @@ impl Cluster {
     /// One of PostgreSQL's programs, to be run as the user who owns the data.
     fn command(&self, program: &str) -> Result<Command, Error> {
         let mut command = programs::postgres_command(program)?;
-        command.current_dir(&self.folder);
         if let Some(account) = self.account {
             command.uid(account.user).gid(account.group);
         }
@@ -312,7 +309,7 @@ impl ClusterBuilder {
 
         let mut cluster = Cluster {
             folder: folder.path().to_owned(),
-            server: Server::new("postgres", Signal::QUIT, folder),
+            server: Server::new(Signal::QUIT, folder),
             account,
             port: SOCKET_PORT,
             certificates,

@@ -45,10 +45,7 @@ pub(crate) fn postgres_command(program: &str) -> Result<Command, Error> {
 
 /// Runs `command` to its end with `input`, and returns what it printed without the last newline.
 pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, Error> {
-    let name = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or_default();
-    let name = name.to_string_lossy().into_owned();
+    let name = name_of(command);
 
     // A file, not a pipe: a program that prints before it has read everything cannot block us.
     let mut stdin = tempfile::tempfile().map_err(Error::because("no temporary file"))?;
@@ -71,6 +68,12 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, Error> {
     }
     let printed = String::from_utf8_lossy(&output.stdout);
     Ok(printed.strip_suffix('\n').unwrap_or(&printed).to_owned())
+}
+
+/// The name of a command's program, without its folder.
+pub(crate) fn name_of(command: &Command) -> String {
+    let name = Path::new(command.get_program()).file_name();
+    name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A command that the user's own settings for these programs do not reach.

@@ -310,7 +310,7 @@ impl RedisBuilder {
         };
         let mut redis = Redis {
             socket: folder.path().join("redis.sock"),
-            server: Server::new("redis-server", Signal::KILL, folder),
+            server: Server::new(Signal::KILL, folder),
             port: None,
             certificates,
             own_auths: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::folder::Folder;
-use crate::{Error, processes};
+use crate::{Error, processes, programs};
 
 /// How long a server may take to start or to end before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,7 +18,6 @@ const POLL: Duration = Duration::from_millis(1);
 /// A server process and the folder that it runs in. Dropping it ends and reaps the one and removes
 /// the other.
 pub(crate) struct Server {
-    name: &'static str,
     /// The signal on which the server ends at once and tidily.
     ending: Signal,
     inner: Mutex<Inner>,
@@ -29,14 +29,33 @@ struct Inner {
 }
 
 impl Server {
-    pub(crate) fn new(name: &'static str, ending: Signal, folder: Folder) -> Self {
+    pub(crate) fn new(ending: Signal, folder: Folder) -> Self {
         Self {
-            name,
             ending,
             inner: Mutex::new(Inner {
                 child: None,
                 folder,
             }),
+        }
+    }
+
+    /// Runs a program that prepares the folder to its end.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the error holds the last lines that it printed.
+    pub(crate) fn prepare(&self, command: &mut Command) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let name = inner.spawn(command)?;
+        let status = match inner.child.take() {
+            Some(mut child) => child.wait(),
+            None => return Ok(()),
+        };
+        inner.folder.keep(None)?;
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) => Err(inner.failed(&format!("{name} failed"))),
+            Err(error) => Err(Error::because(name)(error)),
         }
     }
 
@@ -51,42 +70,15 @@ impl Server {
         is_ready: impl Fn() -> bool,
     ) -> Result<(), Error> {
         let mut inner = self.lock();
-        let log = inner.folder.path().join("log");
-        let output = File::create(&log)
-            .and_then(|file| Ok((file.try_clone()?, file)))
-            .map_err(Error::because(format_args!(
-                "cannot write {}",
-                log.display()
-            )))?;
-        let child = command
-            .current_dir(inner.folder.path())
-            .stdin(Stdio::null())
-            .stdout(output.0)
-            .stderr(output.1)
-            // Out of reach of a terminal's Ctrl-C: its owner ends it.
-            .process_group(0)
-            .spawn()
-            .map_err(Error::because(format_args!("cannot run {}", self.name)))?;
-        let id = child.id();
-        inner.child = Some(child);
-        inner.folder.keep(Some(id))?;
-
+        let name = inner.spawn(command)?;
         let start = Instant::now();
         while !is_ready() {
             if inner.has_ended() {
                 inner.folder.keep(None)?;
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                return Err(Error::new(format!(
-                    "{} did not start: {}",
-                    self.name,
-                    tail(&log)
-                )));
+                return Err(inner.failed(&format!("{name} did not start")));
             }
             if start.elapsed() > PATIENCE {
-                return Err(Error::new(format!(
-                    "{} did not start in {PATIENCE:?}",
-                    self.name
-                )));
+                return Err(inner.failed(&format!("{name} did not start in {PATIENCE:?}")));
             }
             thread::sleep(POLL);
         }
@@ -138,6 +130,43 @@ impl Drop for Server {
 }
 
 impl Inner {
+    /// Starts a program in a process group of its own, where no terminal's Ctrl-C reaches it, and
+    /// returns its name. Its owner ends it, or else the keeper.
+    fn spawn(&mut self, command: &mut Command) -> Result<String, Error> {
+        let name = programs::name_of(command);
+        let log = self.log();
+        let (stdout, stderr) = File::create(&log)
+            .and_then(|file| Ok((file.try_clone()?, file)))
+            .map_err(Error::because(format_args!(
+                "cannot write {}",
+                log.display()
+            )))?;
+        let child = command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .spawn()
+            .map_err(Error::because(format_args!("cannot run {name}")))?;
+        let id = child.id();
+        self.child = Some(child);
+        self.folder.keep(Some(id))?;
+        Ok(name)
+    }
+
+    /// What a program said last, as the reason of its failure.
+    fn failed(&self, what: &str) -> Error {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(5)..].join("; ");
+        Error::new(format!("{what}: {last}"))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
@@ -153,10 +182,4 @@ impl Inner {
         }
         ended
     }
-}
-
-/// The last lines of a log, where a server says why it gave up.
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(5)..].join("; ")
 }
