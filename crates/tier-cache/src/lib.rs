@@ -6,6 +6,8 @@ pub mod cold;
 mod config;
 mod error;
 mod metrics;
+#[cfg(feature = "postgres")]
+mod tls;
 
 pub use clock::{Clock, Moment, Now};
 pub use config::{

@@ -16,8 +16,6 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -141,37 +139,9 @@ fn target(config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
 }
 
 fn tls(config: &ColdConfig) -> Result<MakeRustlsConnect, StoreError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match &config.ca_file {
-        Some(file) => {
-            let unreadable = |error: &dyn fmt::Display| {
-                StoreError::permanent(
-                    "open",
-                    format_args!("cold.ca_file {}: {error}", file.display()),
-                )
-            };
-            let certificates =
-                CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| unreadable(&error))?;
-                roots.add(certificate).map_err(|error| unreadable(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(unreadable(&"holds no certificate"));
-            }
-        }
-        None => {
-            // A machine without authorities can still use a database that needs none.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| StoreError::permanent("open", error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    let client = crate::tls::client(config.ca_file.as_deref())
+        .map_err(|error| StoreError::permanent("open", format_args!("cold.ca_file: {error}")))?;
+    Ok(MakeRustlsConnect::new(client))
 }
 
 /// An error with what caused it, since the outermost says only "error performing TLS handshake".
