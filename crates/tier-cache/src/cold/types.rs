@@ -7,6 +7,7 @@
 //! | [`sql::Instant`] | `timestamptz` | integer, milliseconds since 1970 |
 //! | [`sql::Json`] | `jsonb` | text |
 
+#[cfg(feature = "postgres")]
 use std::io::Write as _;
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
