@@ -370,6 +370,10 @@ impl TierConfig {
 pub struct ConfigError(String);
 
 impl ConfigError {
+    pub(crate) fn because(key: &str, reason: impl fmt::Display) -> Self {
+        Self(format!("{key}: {reason}"))
+    }
+
     fn range(key: &str, value: impl fmt::Display, allowed: &str) -> Self {
         Self(format!(
             "{key} = {value} is not allowed: it must be {allowed}"

@@ -6,8 +6,12 @@ pub mod cold;
 mod config;
 mod error;
 mod metrics;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "redis")]
+mod push;
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;
+#[cfg(feature = "redis")]
+mod warm;
 
 pub use clock::{Clock, Moment, Now};
 pub use config::{

@@ -1,0 +1,110 @@
+//! Hearing changes: what a node that changed a session tells the others through Redis.
+//!
+//! A push makes a revocation known in milliseconds. Losing one loses nothing but those: the feed
+//! tells the same within the staleness bound.
+
+use futures_util::{Stream, StreamExt as _};
+use redis::Msg;
+use session_core::{Mark, SessionId, TokenKeys, Version};
+use subtle::ConstantTimeEq as _;
+
+use crate::metrics::Metrics;
+use crate::warm::{ordered, unordered};
+
+const FORMAT: u8 = 1;
+const CONTENT: usize = 33;
+const LEN: usize = CONTENT + 16;
+
+/// One change, as nodes tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Push {
+    /// The session that changed.
+    pub(crate) id: SessionId,
+    /// Its version since; [`Version::DELETED`] if it is gone.
+    pub(crate) version: Version,
+    /// The number of the change.
+    pub(crate) mark: Mark,
+}
+
+impl Push {
+    /// The message, sealed so that nobody else can raise floors, nor move it to another channel.
+    pub(crate) fn encode(&self, channel: &str, keys: &TokenKeys) -> [u8; LEN] {
+        let mut message = [0; LEN];
+        message[0] = FORMAT;
+        message[1..17].copy_from_slice(self.id.as_bytes());
+        message[17..25].copy_from_slice(&ordered(self.version.get()));
+        message[25..33].copy_from_slice(&ordered(self.mark.get()));
+        let seal = keys.seal(channel.as_bytes(), &message[..CONTENT]);
+        message[CONTENT..].copy_from_slice(&seal);
+        message
+    }
+
+    /// The change that a message tells; `None` if it is none of ours.
+    pub(crate) fn decode(message: &[u8], channel: &str, keys: &TokenKeys) -> Option<Self> {
+        let message: &[u8; LEN] = message.try_into().ok()?;
+        let (content, seal) = message.split_last_chunk::<16>()?;
+        let sealed = keys.seal(channel.as_bytes(), content).ct_eq(seal);
+        if content[0] != FORMAT || !bool::from(sealed) {
+            return None;
+        }
+        Some(Self {
+            id: SessionId::from_bytes(content[1..17].try_into().ok()?),
+            version: Version::new(unordered(content[17..25].try_into().ok()?)),
+            mark: Mark::new(unordered(content[25..33].try_into().ok()?)),
+        })
+    }
+}
+
+/// Hands each push of a subscription to `heard`, until the subscription ends.
+pub(crate) async fn hear(
+    mut messages: impl Stream<Item = Msg> + Unpin,
+    channel: &str,
+    keys: &TokenKeys,
+    metrics: &Metrics,
+    heard: &mut impl FnMut(Push),
+) {
+    while let Some(message) = messages.next().await {
+        match Push::decode(message.get_payload_bytes(), channel, keys) {
+            Some(push) => {
+                metrics.pushes_heard.increment(1);
+                heard(push);
+            }
+            None => metrics.warm_unreadable.increment(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUSH: Push = Push {
+        id: SessionId::from_bytes([7; 16]),
+        version: Version::DELETED,
+        mark: Mark::new(42),
+    };
+
+    #[test]
+    fn a_message_reads_as_it_was_written() {
+        let keys = TokenKeys::random();
+        let message = PUSH.encode("session:changes", &keys);
+        assert_eq!(Push::decode(&message, "session:changes", &keys), Some(PUSH));
+    }
+
+    #[test]
+    fn a_message_that_was_changed_moved_or_forged_is_refused() {
+        let keys = TokenKeys::random();
+        let message = PUSH.encode("session:changes", &keys);
+        for at in 0..LEN {
+            let mut changed = message;
+            changed[at] ^= 1;
+            assert_eq!(Push::decode(&changed, "session:changes", &keys), None);
+            assert_eq!(Push::decode(&message[..at], "session:changes", &keys), None);
+        }
+        assert_eq!(Push::decode(&message, "other:changes", &keys), None);
+        assert_eq!(
+            Push::decode(&message, "session:changes", &TokenKeys::random()),
+            None
+        );
+    }
+}

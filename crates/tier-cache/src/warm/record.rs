@@ -1,0 +1,314 @@
+//! How a session is written in Redis.
+//!
+//! ```text
+//! format (1) | kind (1) | version (8) | as_of (8) | [id (16)] | payload | seal (16)
+//! ```
+//!
+//! Version and mark stand at fixed places, big-endian with the sign bit flipped, so that the
+//! script can compare them. The id stands there only where the key does not tell it: under a
+//! foreign key. The payload is postcard; a tombstone has none. The seal covers the key and all
+//! that precedes it.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use session_core::{
+    Device, Head, Key, KeyHash, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version,
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::cold::RawBody;
+
+const FORMAT: u8 = 1;
+const HEAD: u8 = 1;
+const FULL: u8 = 2;
+const TOMBSTONE: u8 = 3;
+
+/// Format, kind, version and mark.
+const PREAMBLE: usize = 18;
+const SEAL: usize = 16;
+/// Above all that `session.max_data` allows; more is not ours.
+const MAX: usize = 17 << 20;
+
+/// What the warm tier holds of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are sessions, and each lives for one call"
+)]
+pub(crate) enum WarmRecord {
+    /// The head, and the body where the tier holds whole sessions.
+    Session {
+        /// What authentication needs.
+        head: Head,
+        /// The rest.
+        body: Option<RawBody>,
+    },
+    /// The session was revoked or deleted.
+    Tombstone {
+        /// Which one.
+        id: SessionId,
+        /// The version that this made.
+        version: Version,
+        /// Every change numbered below this was seen.
+        as_of: Mark,
+    },
+}
+
+impl WarmRecord {
+    /// The session's name.
+    pub(crate) fn id(&self) -> SessionId {
+        match self {
+            Self::Session { head, .. } => head.id,
+            Self::Tombstone { id, .. } => *id,
+        }
+    }
+
+    fn stamp(&self) -> (Version, Mark) {
+        match self {
+            Self::Session { head, .. } => (head.version, head.as_of),
+            Self::Tombstone { version, as_of, .. } => (*version, *as_of),
+        }
+    }
+
+    /// The foreign keys that lead to the session, as far as the record tells.
+    pub(super) fn foreign_keys(&self) -> impl Iterator<Item = KeyHash> {
+        let head = match self {
+            Self::Session { head, .. } => Some(head),
+            Self::Tombstone { .. } => None,
+        };
+        head.into_iter().flat_map(Head::foreign_keys)
+    }
+}
+
+/// Where a record stands: under its session's id, or under a foreign key of the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Session(SessionId),
+    Foreign(KeyHash),
+}
+
+impl Place {
+    /// The place that a lookup by `key` reads; a minted token's hash has none, since the token
+    /// carries the id.
+    pub(super) fn of(key: Key) -> Option<Self> {
+        match key {
+            Key::Id(id) => Some(Self::Session(id)),
+            Key::AccessJti(hash) | Key::Refresh(hash) => {
+                hash.is_foreign().then_some(Self::Foreign(hash))
+            }
+        }
+    }
+
+    /// The key in Redis.
+    pub(super) fn key(self, prefix: &str) -> String {
+        let (mark, bytes) = match &self {
+            Self::Session(id) => (":", id.as_bytes()),
+            Self::Foreign(hash) => (":f:", hash.as_bytes()),
+        };
+        let mut key = String::with_capacity(prefix.len() + mark.len() + 22);
+        key.push_str(prefix);
+        key.push_str(mark);
+        URL_SAFE_NO_PAD.encode_string(bytes, &mut key);
+        key
+    }
+}
+
+/// The record as it stands under `key`, which is the key of `place`.
+pub(super) fn encode(record: &WarmRecord, place: Place, key: &str, keys: &TokenKeys) -> Vec<u8> {
+    let (version, as_of) = record.stamp();
+    let kind = match record {
+        WarmRecord::Session { body: None, .. } => HEAD,
+        WarmRecord::Session { body: Some(_), .. } => FULL,
+        WarmRecord::Tombstone { .. } => TOMBSTONE,
+    };
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(&[FORMAT, kind]);
+    bytes.extend_from_slice(&ordered(version.get()));
+    bytes.extend_from_slice(&ordered(as_of.get()));
+    if let Place::Foreign(_) = place {
+        bytes.extend_from_slice(record.id().as_bytes());
+    }
+    if let WarmRecord::Session { head, body } = record {
+        bytes = append(&PlainHead::from(head), bytes);
+        if let Some(body) = body {
+            bytes = append(&PlainBody::from(body), bytes);
+        }
+    }
+    let seal = keys.seal(key.as_bytes(), &bytes);
+    bytes.extend_from_slice(&seal);
+    bytes
+}
+
+/// The record that was written under `key`; `None` if it was not written there by us, or not in
+/// a way that we know.
+pub(super) fn decode(
+    bytes: &[u8],
+    place: Place,
+    key: &str,
+    keys: &TokenKeys,
+) -> Option<WarmRecord> {
+    if bytes.len() > MAX || bytes.first() != Some(&FORMAT) {
+        return None;
+    }
+    let (content, seal) = bytes.split_last_chunk::<SEAL>()?;
+    if !bool::from(keys.seal(key.as_bytes(), content).ct_eq(seal)) {
+        return None;
+    }
+    let (preamble, rest) = content.split_first_chunk::<PREAMBLE>()?;
+    let (version, as_of) = preamble[2..].split_at(8);
+    let version = Version::new(unordered(version.try_into().ok()?));
+    let as_of = Mark::new(unordered(as_of.try_into().ok()?));
+    let (id, payload) = match place {
+        Place::Session(id) => (id, rest),
+        Place::Foreign(_) => {
+            let (id, payload) = rest.split_first_chunk::<16>()?;
+            (SessionId::from_bytes(*id), payload)
+        }
+    };
+    let kind = preamble[1];
+    let (record, rest) = match kind {
+        HEAD | FULL => {
+            let (head, rest) = postcard::take_from_bytes::<PlainHead<'_>>(payload).ok()?;
+            let head = head.with(id, version, as_of);
+            let (body, rest) = match kind {
+                HEAD => (None, rest),
+                _ => {
+                    let (body, rest) = postcard::take_from_bytes::<PlainBody<'_>>(rest).ok()?;
+                    (Some(body.into()), rest)
+                }
+            };
+            (WarmRecord::Session { head, body }, rest)
+        }
+        TOMBSTONE => (WarmRecord::Tombstone { id, version, as_of }, payload),
+        _ => return None,
+    };
+    rest.is_empty().then_some(record)
+}
+
+/// Eight bytes that compare as the number does.
+pub(crate) fn ordered(number: i64) -> [u8; 8] {
+    (number ^ i64::MIN).to_be_bytes()
+}
+
+/// The number that was written by [`ordered`].
+pub(crate) fn unordered(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
+fn append(part: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
+    // A vector takes any length, and none of our types has a form that postcard lacks.
+    postcard::to_extend(part, bytes).expect("plain structs of numbers and strings can be written")
+}
+
+/// A head without what stands before it.
+#[derive(Serialize, Deserialize)]
+struct PlainHead<'a> {
+    #[serde(borrow)]
+    user: Option<PlainUser<'a>>,
+    is_active: bool,
+    revoked_at: Option<i64>,
+    expires_at: i64,
+    access: Option<[u8; 16]>,
+    refresh: Option<[u8; 16]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlainUser<'a> {
+    id: PlainUserId,
+    email: &'a str,
+    username: &'a str,
+}
+
+/// [`UserId`] tells its kinds apart by their form, which postcard does not write.
+#[derive(Serialize, Deserialize)]
+enum PlainUserId {
+    Int(i64),
+    Uuid([u8; 16]),
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlainBody<'a> {
+    ip: Option<IpAddr>,
+    user_agent: Option<&'a str>,
+    label: Option<&'a str>,
+    created_at: i64,
+    last_seen_at: i64,
+    data: &'a str,
+}
+
+impl<'a> From<&'a Head> for PlainHead<'a> {
+    fn from(head: &'a Head) -> Self {
+        Self {
+            user: head.user.as_ref().map(|user| PlainUser {
+                id: match user.id {
+                    UserId::Int(id) => PlainUserId::Int(id),
+                    UserId::Uuid(id) => PlainUserId::Uuid(id.into_bytes()),
+                },
+                email: &user.email,
+                username: &user.username,
+            }),
+            is_active: head.is_active,
+            revoked_at: head.revoked_at.map(Timestamp::unix_millis),
+            expires_at: head.expires_at.unix_millis(),
+            access: head.access.map(|hash| *hash.as_bytes()),
+            refresh: head.refresh.map(|hash| *hash.as_bytes()),
+        }
+    }
+}
+
+impl PlainHead<'_> {
+    fn with(self, id: SessionId, version: Version, as_of: Mark) -> Head {
+        Head {
+            id,
+            user: self.user.map(|user| User {
+                id: match user.id {
+                    PlainUserId::Int(id) => UserId::Int(id),
+                    PlainUserId::Uuid(id) => UserId::Uuid(uuid::Uuid::from_bytes(id)),
+                },
+                email: user.email.into(),
+                username: user.username.into(),
+            }),
+            is_active: self.is_active,
+            revoked_at: self.revoked_at.map(Timestamp::from_unix_millis),
+            expires_at: Timestamp::from_unix_millis(self.expires_at),
+            version,
+            as_of,
+            access: self.access.map(KeyHash::from_bytes),
+            refresh: self.refresh.map(KeyHash::from_bytes),
+        }
+    }
+}
+
+impl<'a> From<&'a RawBody> for PlainBody<'a> {
+    fn from(body: &'a RawBody) -> Self {
+        Self {
+            ip: body.device.ip,
+            user_agent: body.device.user_agent.as_deref(),
+            label: body.device.label.as_deref(),
+            created_at: body.created_at.unix_millis(),
+            last_seen_at: body.last_seen_at.unix_millis(),
+            data: &body.data,
+        }
+    }
+}
+
+impl From<PlainBody<'_>> for RawBody {
+    fn from(body: PlainBody<'_>) -> Self {
+        Self {
+            device: Device {
+                ip: body.ip,
+                user_agent: body.user_agent.map(Into::into),
+                label: body.label.map(Into::into),
+            },
+            created_at: Timestamp::from_unix_millis(body.created_at),
+            last_seen_at: Timestamp::from_unix_millis(body.last_seen_at),
+            data: body.data.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
