@@ -36,6 +36,8 @@
 mod health;
 mod link;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
