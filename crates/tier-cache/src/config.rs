@@ -152,6 +152,16 @@ pub struct ColdConfig {
     pub statement_timeout: Duration,
     /// PEM file of the authority that signed the server's certificate. Default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// How often each node removes what nobody needs any more. Default `10m`.
+    #[serde(with = "duration")]
+    pub prune_interval: Duration,
+    /// How long expired sessions are kept. Default `7d`.
+    #[serde(with = "duration")]
+    pub expired_retention: Duration,
+    /// How long the traces of deleted sessions are kept; a node that was blind for longer starts
+    /// with empty caches. Default `1d`.
+    #[serde(with = "duration")]
+    pub tombstone_retention: Duration,
 }
 
 impl Default for ColdConfig {
@@ -162,6 +172,9 @@ impl Default for ColdConfig {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(2),
             ca_file: None,
+            prune_interval: Duration::from_secs(10 * 60),
+            expired_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            tombstone_retention: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -290,6 +303,9 @@ impl TierConfig {
             ("warm.command_timeout", self.warm.command_timeout),
             ("cold.connect_timeout", self.cold.connect_timeout),
             ("cold.statement_timeout", self.cold.statement_timeout),
+            ("cold.prune_interval", self.cold.prune_interval),
+            ("cold.expired_retention", self.cold.expired_retention),
+            ("cold.tombstone_retention", self.cold.tombstone_retention),
             ("fence.poll_interval", fence.poll_interval),
         ];
         for (key, value) in positive {
@@ -374,7 +390,7 @@ impl ConfigError {
         Self(format!("{key}: {reason}"))
     }
 
-    fn range(key: &str, value: impl fmt::Display, allowed: &str) -> Self {
+    pub(crate) fn range(key: &str, value: impl fmt::Display, allowed: &str) -> Self {
         Self(format!(
             "{key} = {value} is not allowed: it must be {allowed}"
         ))
@@ -405,6 +421,9 @@ impl fmt::Debug for ColdConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("ca_file", &self.ca_file)
+            .field("prune_interval", &self.prune_interval)
+            .field("expired_retention", &self.expired_retention)
+            .field("tombstone_retention", &self.tombstone_retention)
             .finish()
     }
 }

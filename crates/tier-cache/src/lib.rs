@@ -1,21 +1,39 @@
-//! Tiered sessions: hot in the process, warm in Redis, cold in SQL.
-#![allow(dead_code)] // Until the tiers are joined.
+//! Tiered sessions: hot in the process (moka), warm in Redis, cold in SQL, behind a fence that
+//! keeps revoked ones out.
+//!
+//! [`Tiers`] is what an application holds; `tower-session` makes a layer of it. A session that is
+//! hot is found with no I/O; one that is revoked in the database is refused by every node within
+//! `fence.staleness_bound`, whatever Redis does.
 
 mod clock;
 pub mod cold;
 mod config;
+mod data;
 mod error;
+mod feed;
+mod fence;
+mod flight;
+mod health;
+mod hot;
 mod metrics;
+mod prune;
 #[cfg(feature = "redis")]
 mod push;
+mod session;
+mod tiers;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;
 #[cfg(feature = "redis")]
 mod warm;
 
+pub use bytesize::ByteSize;
 pub use clock::{Clock, Moment, Now};
 pub use config::{
     ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness,
     TierConfig, WarmConfig, without_password,
 };
+pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};
+pub use health::{Health, WarmHealth};
+pub use session::{BodyRef, Session, Tier};
+pub use tiers::{Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder};

@@ -173,13 +173,22 @@ pub(super) struct ChangedColumns {
     data: Option<Json>,
 }
 
-impl From<Change> for ChangedColumns {
-    fn from(change: Change) -> Self {
-        Self {
-            expires_at: change.expires_at.map(Time),
-            access_jti: change.access.map(Hash),
-            refresh_token_hash: change.refresh.map(Hash),
-            data: change.data.map(Json),
+impl ChangedColumns {
+    /// The columns that a change names; `None` if it names none, for which there is no SQL.
+    pub(super) fn of(change: Change) -> Option<Self> {
+        match change {
+            Change {
+                expires_at: None,
+                access: None,
+                refresh: None,
+                data: None,
+            } => None,
+            change => Some(Self {
+                expires_at: change.expires_at.map(Time),
+                access_jti: change.access.map(Hash),
+                refresh_token_hash: change.refresh.map(Hash),
+                data: change.data.map(Json),
+            }),
         }
     }
 }

@@ -103,7 +103,9 @@ macro_rules! sql_store {
                 version: Version,
                 change: Change,
             ) -> Result<bool, StoreError> {
-                let columns = ChangedColumns::from(change);
+                let Some(columns) = ChangedColumns::of(change) else {
+                    return Ok(self.version(id).await? == Some(version));
+                };
                 let changed = self.run("update", move |connection| {
                     let live = sessions::table
                         .filter(sessions::id.eq(Id(id)))

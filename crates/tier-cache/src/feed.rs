@@ -1,0 +1,137 @@
+//! The feed: each node asks the database what changed, raises its floors, and may trust its
+//! caches for the staleness bound from the moment it asked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use session_core::{Mark, SessionId, Version};
+use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Moment;
+use crate::cold::Changes;
+use crate::data::SessionData;
+use crate::error::StoreError;
+use crate::metrics;
+use crate::tiers::Shared;
+
+pub(crate) struct Feed<D: SessionData> {
+    shared: Arc<Shared<D>>,
+    /// Every change numbered below this is known here.
+    cursor: Mark,
+    /// What the log was last told.
+    trusting: bool,
+}
+
+impl<D: SessionData> Feed<D> {
+    pub(crate) fn new(shared: Arc<Shared<D>>) -> Self {
+        Self {
+            shared,
+            cursor: Mark::ZERO,
+            trusting: true,
+        }
+    }
+
+    /// Polls every `poll_interval` until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let period = self.shared.config.fence.poll_interval;
+        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.poll().await,
+            }
+        }
+    }
+
+    /// Asks once. A failure leaves trust as it was: it ends by itself.
+    pub(crate) async fn poll(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.clock.calibrate();
+        // Taken before the question is sent: the answer is a snapshot no older than this.
+        let asked = shared.clock.now().moment;
+        let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
+        let answer = shared.store.changes(self.cursor, limit).await;
+        match answer.and_then(|changes| self.learn(&changes)) {
+            Ok(()) => {
+                let bound = shared.config.fence.staleness_bound;
+                shared.fence.trust_until(asked + bound);
+                shared.polled.store(asked.nanos(), Ordering::Relaxed);
+            }
+            Err(error) => {
+                shared.metrics.polls_failed.increment(1);
+                tracing::debug!(%error, "the feed of changes failed");
+            }
+        }
+        self.report();
+    }
+
+    /// Raises floors for what changed.
+    fn learn(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        if changes.complete_since > changes.up_to {
+            return Err(StoreError::transient(
+                "changes",
+                "transactions that are still open changed more sessions than fence.max_floors",
+            ));
+        }
+        if changes.complete_since > self.cursor {
+            // Something in between is not known and never will be: start over from there.
+            shared.fence.restart(changes.complete_since);
+            shared.hot.clear();
+        }
+        for changed in &changes.sessions {
+            shared.raise(changed.id, changed.version, changed.mark);
+        }
+        self.cursor = changes.up_to;
+        let keep = shared.config.fence.max_floors;
+        shared.fence.forget_beyond(keep, changes.up_to);
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        let shared = &self.shared;
+        let now = shared.clock.now().moment;
+        let trusting = shared.fence.trusts(now);
+        if trusting != self.trusting {
+            self.trusting = trusting;
+            if trusting {
+                tracing::info!("the feed of changes is back: caches are served again");
+            } else {
+                tracing::warn!("no news from the database: nothing cached is served");
+            }
+        }
+        shared.metrics.trusting.set(f64::from(u8::from(trusting)));
+        shared.metrics.floors.set(shared.fence.floors() as f64);
+        if let Some(lag) = shared.feed_lag(now) {
+            shared.metrics.feed_lag.set(lag.as_secs_f64());
+        }
+        let (entries, bytes) = shared.hot.size();
+        metrics::cached("hot", entries, bytes);
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    /// From now on only this version or a newer one is served here. The floor goes first: a
+    /// load that lands in between is refused by it.
+    pub(crate) fn raise(&self, id: SessionId, version: Version, mark: Mark) {
+        self.fence.raise(id, version, mark);
+        self.hot.remove_below(id, version);
+    }
+
+    /// How long ago the last successful poll began; `None` before the first.
+    pub(crate) fn feed_lag(&self, now: Moment) -> Option<Duration> {
+        let polled = Moment::from_nanos(self.polled.load(Ordering::Relaxed));
+        (polled > Moment::LONG_AGO).then(|| now.since(polled))
+    }
+
+    /// What another node tells of its own writes, within milliseconds; nothing rests on it.
+    pub(crate) async fn listen(self: Arc<Self>, stop: CancellationToken) {
+        if let Some(warm) = &self.warm {
+            let heard = |push: crate::push::Push| self.raise(push.id, push.version, push.mark);
+            warm.listen(heard, stop).await;
+        }
+    }
+}

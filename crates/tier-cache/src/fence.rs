@@ -1,0 +1,156 @@
+//! The fence: what this node may still serve from a cache, and until when.
+//!
+//! A pure state with the clock passed in and no I/O. The feed raises floors and extends trust;
+//! every record, from whichever tier, passes the one gate [`Fence::admits`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use session_core::{Head, Mark, SessionId, Version};
+
+use crate::clock::Moment;
+
+/// A node's floors, the mark since which they are complete, and the instant until which the
+/// node may trust any cache.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    floors: RwLock<Floors>,
+    /// Nanoseconds of a [`Moment`].
+    trusted_until: AtomicI64,
+}
+
+#[derive(Debug)]
+struct Floors {
+    /// Every change numbered at or above this, up to the last poll, is in `by_session`.
+    since: Mark,
+    by_session: HashMap<SessionId, Floor>,
+}
+
+/// The lowest version of a session that may still be served.
+#[derive(Clone, Copy, Debug)]
+struct Floor {
+    version: Version,
+    /// The number of the change that raised it.
+    mark: Mark,
+}
+
+impl Fence {
+    /// A fence that trusts nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            floors: RwLock::new(Floors {
+                since: Mark::ZERO,
+                by_session: HashMap::new(),
+            }),
+            trusted_until: AtomicI64::new(Moment::LONG_AGO.nanos()),
+        }
+    }
+
+    /// The one gate: whether a record may be served, for all that this node knows.
+    ///
+    /// Its version must reach the session's floor, and it must contain every change older than
+    /// the floors that this node keeps.
+    pub(crate) fn admits(&self, head: &Head) -> bool {
+        self.admits_at(head.id, head.version, head.as_of)
+    }
+
+    /// The same for a record of which only this much is known: a tombstone.
+    pub(crate) fn admits_at(&self, id: SessionId, version: Version, as_of: Mark) -> bool {
+        let floors = self.read();
+        as_of >= floors.since
+            && floors
+                .by_session
+                .get(&id)
+                .is_none_or(|floor| version >= floor.version)
+    }
+
+    /// Whether caches may be trusted at `now`.
+    pub(crate) fn trusts(&self, now: Moment) -> bool {
+        now.nanos() < self.trusted_until.load(Ordering::Acquire)
+    }
+
+    /// Trusts caches until `until`; never shortens trust.
+    pub(crate) fn trust_until(&self, until: Moment) {
+        self.trusted_until
+            .fetch_max(until.nanos(), Ordering::AcqRel);
+    }
+
+    /// From now on only `version` or newer of this session is served. Returns whether that is
+    /// news.
+    pub(crate) fn raise(&self, id: SessionId, version: Version, mark: Mark) -> bool {
+        let mut floors = self.write();
+        if mark < floors.since {
+            // Whatever lacks this change is older than `since`, and refused for that.
+            return false;
+        }
+        let floor = floors.by_session.entry(id).or_insert(Floor {
+            version: Version::new(i64::MIN),
+            mark,
+        });
+        if version < floor.version {
+            return false;
+        }
+        let news = version > floor.version;
+        *floor = Floor {
+            version,
+            mark: mark.max(floor.mark),
+        };
+        news
+    }
+
+    /// Forgets floors until at most `keep` are left, where that is safe.
+    ///
+    /// Moving `since` forward only turns some old records into misses. It never passes
+    /// `complete`, the mark up to which the last poll has told every change.
+    pub(crate) fn forget_beyond(&self, keep: usize, complete: Mark) {
+        let mut floors = self.write();
+        if floors.by_session.len() <= keep {
+            return;
+        }
+        let mut marks: Vec<Mark> = floors.by_session.values().map(|floor| floor.mark).collect();
+        // Down to half, so that this work is done once per `keep / 2` changes.
+        let nth = marks.len() - keep / 2 - 1;
+        let (_, cut, _) = marks.select_nth_unstable(nth);
+        // Floors *at* the cut go too, hence the next mark.
+        let since = Mark::new(cut.get().saturating_add(1)).min(complete);
+        floors.move_since(since);
+    }
+
+    /// Starts over: knows every change at or above `since`, and none before.
+    pub(crate) fn restart(&self, since: Mark) {
+        self.write().move_since(since);
+    }
+
+    /// How many floors are held.
+    pub(crate) fn floors(&self) -> usize {
+        self.read().by_session.len()
+    }
+
+    // A panic cannot leave the floors half-changed in a way that admits more: each step of each
+    // method above only refuses more, so a poisoned lock is as good as a clean one.
+    fn read(&self) -> RwLockReadGuard<'_, Floors> {
+        self.floors.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Floors> {
+        self.floors.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Floors {
+    fn move_since(&mut self, since: Mark) {
+        if since <= self.since {
+            return;
+        }
+        // First refuse what is older, then forget what refused it one by one.
+        self.since = since;
+        self.by_session.retain(|_, floor| floor.mark >= since);
+    }
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,195 @@
+//! A session in a request's hands.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use session_core::{Body, DataError, Device, Head, SessionId, Timestamp, User, Version};
+
+use crate::data::SessionData;
+use crate::error::{Error, Refusal};
+use crate::hot::Entry;
+use crate::tiers::{Shown, Tiers};
+
+/// A session that was found valid, as it was at that moment.
+///
+/// Cheap to clone: two counted references. What authentication needs is here at once; the rest
+/// is fetched by [`body`](Self::body) if it is not here yet.
+pub struct Session<D: SessionData> {
+    tiers: Tiers<D>,
+    entry: Arc<Entry<D>>,
+    tier: Tier,
+    shown: Shown,
+}
+
+/// The tier that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// The process.
+    Hot,
+    /// Redis.
+    Warm,
+    /// The database.
+    Cold,
+}
+
+impl Tier {
+    /// `"hot"`, `"warm"` or `"cold"`, as in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<D: SessionData> Session<D> {
+    pub(crate) fn new(tiers: Tiers<D>, entry: Arc<Entry<D>>, tier: Tier, shown: Shown) -> Self {
+        Self {
+            tiers,
+            entry,
+            tier,
+            shown,
+        }
+    }
+
+    /// The session's name.
+    pub fn id(&self) -> SessionId {
+        self.head().id
+    }
+
+    /// Whose session it is; `None` for a guest's.
+    pub fn user(&self) -> Option<&User> {
+        self.head().user.as_ref()
+    }
+
+    /// The version of the session's row that this is.
+    pub fn version(&self) -> Version {
+        self.head().version
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> Timestamp {
+        self.head().expires_at
+    }
+
+    /// All that authentication needs.
+    pub fn head(&self) -> &Head {
+        self.entry.head()
+    }
+
+    /// The tier that answered.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The tiers that it came from.
+    pub fn tiers(&self) -> &Tiers<D> {
+        &self.tiers
+    }
+
+    /// The rest of the session, if it is here already; no I/O.
+    pub fn body_if_here(&self) -> Option<BodyRef<D>> {
+        BodyRef::of(&self.entry)
+    }
+
+    /// The rest of the session: device and application data. Fetched from the database if it is
+    /// not here yet, after which the session is wholly hot.
+    ///
+    /// Cancellation-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the session is no longer accepted by the time it is fetched, or cannot be
+    /// fetched.
+    pub async fn body(&self) -> Result<BodyRef<D>, Refusal> {
+        match self.body_if_here() {
+            Some(body) => Ok(body),
+            None => self.tiers.whole(self.id()).await,
+        }
+    }
+
+    /// Changes the application's data; see [`Tiers::update`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::update`].
+    pub async fn update(&self, change: impl FnMut(&mut D)) -> Result<Self, Error> {
+        self.tiers.update(self, change).await
+    }
+
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown
+    }
+}
+
+impl<D: SessionData> Clone for Session<D> {
+    fn clone(&self) -> Self {
+        Self {
+            tiers: self.tiers.clone(),
+            entry: Arc::clone(&self.entry),
+            ..*self
+        }
+    }
+}
+
+impl<D: SessionData> fmt::Debug for Session<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id())
+            .field("version", &self.version())
+            .field("tier", &self.tier)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session's body, shared with the hot tier.
+pub struct BodyRef<D> {
+    /// Always one with a body.
+    entry: Arc<Entry<D>>,
+}
+
+impl<D> BodyRef<D> {
+    pub(crate) fn of(entry: &Arc<Entry<D>>) -> Option<Self> {
+        entry.body().is_some().then(|| Self {
+            entry: Arc::clone(entry),
+        })
+    }
+
+    /// The application's data.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`] if it does not read as the application's type.
+    pub fn data(&self) -> Result<&D, DataError> {
+        self.data.as_ref().map_err(Clone::clone)
+    }
+
+    /// The device that the session was made on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl<D> Deref for BodyRef<D> {
+    type Target = Body<D>;
+
+    fn deref(&self) -> &Body<D> {
+        self.entry
+            .body()
+            .expect("`of` makes no reference to an entry without a body")
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for BodyRef<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,240 @@
+//! How a session that is not hot is brought there: one load at a time per key, in a task of its
+//! own, through the one gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::{Head, Key, Record, Standing};
+
+use super::Shared;
+use crate::clock::{Moment, Now};
+use crate::cold::Row;
+use crate::config::{Holds, Promotion};
+use crate::data::SessionData;
+use crate::error::{Refusal, StoreError};
+use crate::flight::Flight;
+use crate::hot::Entry;
+use crate::session::Tier;
+use crate::warm::{self, WarmRecord};
+
+/// The first tier that a load asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum From {
+    Warm,
+    Cold,
+}
+
+/// How a load ended, for everyone who waited for it.
+pub(crate) type Loaded<D> = Result<Landed<D>, Refusal>;
+
+/// A session that a load brought into the process.
+pub(crate) struct Landed<D> {
+    pub(super) entry: Arc<Entry<D>>,
+    pub(super) tier: Tier,
+    /// Until then it may be handed out even by a node that is blind.
+    pub(super) good_until: Moment,
+}
+
+impl<D> Clone for Landed<D> {
+    fn clone(&self) -> Self {
+        Self {
+            entry: Arc::clone(&self.entry),
+            ..*self
+        }
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    /// Waits for the load of `key`, which is begun if none is under way.
+    pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> Loaded<D> {
+        match self.flight(key, from).await {
+            Some(loaded) => loaded,
+            // The load panicked, or the runtime is going down.
+            None => Err(self.too_late()),
+        }
+    }
+
+    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> Flight<Loaded<D>> {
+        self.flights.run((key, from), || {
+            let shared = Arc::clone(self);
+            async move {
+                if from == From::Warm {
+                    if let Some(landed) = hot(&shared, key) {
+                        return Ok(landed);
+                    }
+                    if let Some(loaded) = warm(&shared, key).await {
+                        return loaded;
+                    }
+                }
+                cold(shared, key).await
+            }
+        })
+    }
+
+    /// Whether a head may be served, for all that this node knows.
+    pub(crate) fn admits(&self, head: &Head) -> bool {
+        let admitted = self.fence.admits(head);
+        if !admitted {
+            self.metrics.gate_refusals.increment(1);
+        }
+        admitted
+    }
+
+    /// The database failed: no verdict on the session.
+    pub(super) fn unavailable(&self, error: &StoreError) -> Refusal {
+        tracing::warn!(%error, "a session cannot be checked");
+        self.too_late()
+    }
+
+    /// There was no answer, or it came when it could no longer be trusted.
+    pub(super) fn too_late(&self) -> Refusal {
+        Refusal::Unavailable {
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// From the hot tier: an earlier load may have landed since the caller looked.
+fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed<D>> {
+    let entry = shared.hot_entry(key, shared.clock.now())?;
+    Some(Landed {
+        entry,
+        tier: Tier::Hot,
+        good_until: Moment::LONG_AGO,
+    })
+}
+
+/// From the warm tier; `None` if the database has to be asked.
+async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loaded<D>> {
+    let warm = shared.warm.as_ref()?;
+    if !shared.fence.trusts(shared.clock.now().moment) {
+        return None;
+    }
+    let (head, body) = match warm.get(key).await? {
+        WarmRecord::Session { head, body } => (head, body),
+        WarmRecord::Tombstone { id, version, as_of } => {
+            let grave = shared.fence.admits_at(id, version, as_of);
+            return grave.then_some(Err(Refusal::Revoked));
+        }
+    };
+    let now = shared.clock.now();
+    // A warm no is not taken for an answer, and an entry of a key may be older than the key.
+    if head.standing(now.wall) != Standing::Valid || !leads_to(key, &head) || !shared.admits(&head)
+    {
+        return None;
+    }
+    let id = head.id;
+    let whole = body.is_some();
+    let data_len = body.as_ref().map_or(0, |body| body.data.len());
+    let body = body.map(|body| body.read());
+    let entry = Entry::warm(Record { head, body }, data_len, now, &shared.config.hot);
+    let entry = shared
+        .hot
+        .insert(Arc::new(entry), |head| shared.admits(head))?;
+    remember(shared, key, &entry);
+    if !whole {
+        shared.metrics.rebuilds.increment(1);
+        match shared.config.session.promotion {
+            Promotion::FirstUse | Promotion::Uses { count: 1, .. } => shared.promote(id),
+            Promotion::Body | Promotion::Uses { .. } => {}
+        }
+    }
+    Some(Ok(Landed {
+        entry,
+        tier: Tier::Warm,
+        // Only the fence vouches for it.
+        good_until: Moment::LONG_AGO,
+    }))
+}
+
+/// From the cold tier.
+pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
+    /// Each try reads a later snapshot, and what refuses it is known to the database before it
+    /// is known here; so the second try succeeds but for a change in that very moment.
+    const TRIES: u32 = 4;
+
+    for _ in 0..TRIES {
+        let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
+        let row = shared.store.load(key).await;
+        let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
+            shared.metrics.misses.increment(1);
+            return Err(Refusal::Unknown);
+        };
+        if let Some(entry) = land(&shared, row) {
+            remember(&shared, key, &entry);
+            return Ok(Landed {
+                entry,
+                tier: Tier::Cold,
+                good_until,
+            });
+        }
+    }
+    tracing::warn!(
+        ?key,
+        "the database answers with sessions older than it told before"
+    );
+    Err(shared.too_late())
+}
+
+/// Keeps a row that was read from the database, here and in the warm tier; nothing if the gate
+/// refuses it.
+fn land<D: SessionData>(shared: &Arc<Shared<D>>, row: Row) -> Option<Arc<Entry<D>>> {
+    if !shared.admits(&row.head) {
+        return None;
+    }
+    let now = shared.clock.now();
+    fill(shared, &row, now);
+    let entry = Entry::cold(row, now, &shared.config.hot);
+    shared
+        .hot
+        .insert(Arc::new(entry), |head| shared.admits(head))
+}
+
+/// Fills the warm tier behind the request's back.
+fn fill<D: SessionData>(shared: &Arc<Shared<D>>, row: &Row, now: Now) {
+    if shared.warm.is_none() || row.head.standing(now.wall) != Standing::Valid {
+        return;
+    }
+    let config = &shared.config.warm;
+    let Some(ttl) = warm::ttl(row.head.expires_at, now.wall, config) else {
+        return;
+    };
+    let Ok(permit) = Arc::clone(&shared.fills).try_acquire_owned() else {
+        return;
+    };
+    let record = warm_record(row, config.holds);
+    let shared = Arc::clone(shared);
+    shared.tasks.clone().spawn(async move {
+        if let Some(warm) = &shared.warm {
+            warm.fill(&record, ttl).await;
+        }
+        drop(permit);
+    });
+}
+
+/// What the warm tier holds of a row.
+pub(super) fn warm_record(row: &Row, holds: Holds) -> WarmRecord {
+    WarmRecord::Session {
+        head: row.head.clone(),
+        body: match holds {
+            Holds::Head => None,
+            Holds::Full => Some(row.body.clone()),
+        },
+    }
+}
+
+/// So that the next lookup by this key is hot too.
+fn remember<D: SessionData>(shared: &Shared<D>, key: Key, entry: &Entry<D>) {
+    match key {
+        Key::Id(_) => {}
+        Key::AccessJti(hash) | Key::Refresh(hash) => shared.hot.remember(hash, entry),
+    }
+}
+
+fn leads_to(key: Key, head: &Head) -> bool {
+    match key {
+        Key::Id(id) => head.id == id,
+        Key::AccessJti(hash) => head.access == Some(hash),
+        Key::Refresh(hash) => head.refresh == Some(hash),
+    }
+}

@@ -1,0 +1,160 @@
+//! The tiers as one: what an application holds.
+//!
+//! | file | says |
+//! |---|---|
+//! | `mod.rs` | what the tiers are made of, and how they end |
+//! | `start.rs` | how they are opened |
+//! | `read.rs` | how a session is found: hot, warm, cold |
+//! | `load.rs` | how a session that is not hot is brought there |
+//! | `write.rs` | how sessions are made, changed and revoked |
+
+mod load;
+mod read;
+mod start;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use session_core::{Key, TokenKeys};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use read::Credential;
+pub(crate) use read::Shown;
+pub use start::{StartError, TiersBuilder};
+pub use write::{Issued, Listed, Login, Receipt};
+
+use crate::clock::{Clock, Now};
+use crate::cold::ColdStore;
+use crate::config::TierConfig;
+use crate::data::SessionData;
+use crate::fence::Fence;
+use crate::flight::Flights;
+use crate::health::Health;
+use crate::hot::Hot;
+use crate::metrics::Metrics;
+use crate::warm::Warm;
+
+use load::{From, Loaded};
+
+/// Sessions in three tiers: hot in the process, warm in Redis, cold in SQL.
+///
+/// Cheap to clone; each clone is the same tiers. When the last one is dropped, the background
+/// tasks (the feed of changes, the listener to the warm tier, pruning) end by themselves;
+/// [`shutdown`](Self::shutdown) waits until they have.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use session_core::TokenKeys;
+/// use tier_cache::{Login, TierConfig, Tiers};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("sqlite://{}/sessions.db", folder.path().display());
+/// let mut config = TierConfig::default();
+/// config.cold.url = url; // or postgres://…; config.warm.url = Some("redis://…".into())
+/// let tiers: Tiers<Vec<String>> = Tiers::open(config, TokenKeys::random()).await?;
+///
+/// // Login: the client gets the tokens, the database only their hashes.
+/// let issued = tiers.login(Login::guest().data(vec!["tea".into()])).await?;
+///
+/// // Each request: the token finds the session, here in the process, with no I/O.
+/// let session = tiers.find(issued.access.clone()).await?;
+/// assert_eq!(session.tier().as_str(), "hot");
+/// assert_eq!(session.body().await?.data()?, &["tea"]);
+///
+/// // Logout: after `settled`, no node accepts the session any more.
+/// let receipt = tiers.revoke(session.id()).await?;
+/// assert!(receipt.effective_within() <= std::time::Duration::from_secs(5));
+/// assert!(tiers.find(issued.access).await.is_err());
+/// tiers.shutdown(std::time::Duration::from_secs(1)).await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Tiers<D: SessionData> {
+    owned: Arc<Owned<D>>,
+}
+
+/// What the application's handles own together; the background tasks hold only [`Shared`].
+struct Owned<D: SessionData> {
+    shared: Arc<Shared<D>>,
+    _stop: DropGuard,
+}
+
+pub(crate) struct Shared<D: SessionData> {
+    pub(crate) config: TierConfig,
+    pub(crate) clock: Clock,
+    pub(crate) keys: TokenKeys,
+    pub(crate) hot: Hot<D>,
+    pub(crate) warm: Option<Warm>,
+    pub(crate) store: Arc<dyn ColdStore>,
+    pub(crate) fence: Fence,
+    pub(crate) metrics: Metrics,
+    flights: Flights<(Key, From), Loaded<D>>,
+    /// Bounds the warm fills that run behind requests' backs; beyond it a fill is left out.
+    fills: Arc<Semaphore>,
+    /// Nanoseconds of the [`Moment`] at which the last successful poll of the feed began.
+    pub(crate) polled: AtomicI64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<D: SessionData> Tiers<D> {
+    /// The configuration that the tiers run by.
+    pub fn config(&self) -> &TierConfig {
+        &self.shared().config
+    }
+
+    /// The keys that tokens are minted and checked with.
+    pub fn keys(&self) -> &TokenKeys {
+        &self.shared().keys
+    }
+
+    /// Both clocks now, as the tiers read them.
+    pub fn now(&self) -> Now {
+        self.shared().clock.now()
+    }
+
+    /// What each tier can do just now; no I/O.
+    pub fn health(&self) -> Health {
+        Health::of(self.shared())
+    }
+
+    /// Ends the background tasks and waits for what is under way, at most for `deadline`.
+    /// Returns whether all of it ended.
+    ///
+    /// Sessions cannot be changed any more from here on; what is hot is no longer served once
+    /// the staleness bound has passed.
+    pub async fn shutdown(&self, deadline: Duration) -> bool {
+        let shared = self.shared();
+        shared.stop.cancel();
+        shared.tasks.close();
+        tokio::time::timeout(deadline, shared.tasks.wait())
+            .await
+            .is_ok()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<D>> {
+        &self.owned.shared
+    }
+}
+
+impl<D: SessionData> Clone for Tiers<D> {
+    fn clone(&self) -> Self {
+        Self {
+            owned: Arc::clone(&self.owned),
+        }
+    }
+}
+
+impl<D: SessionData> fmt::Debug for Tiers<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tiers")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

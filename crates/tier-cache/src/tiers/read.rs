@@ -1,0 +1,296 @@
+//! How a session is found: hot with no I/O, else warm, else cold.
+
+use std::sync::Arc;
+
+use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind};
+
+use super::load::{self, From, Landed};
+use super::{Shared, Tiers};
+use crate::clock::Now;
+use crate::config::{Promotion, Strictness};
+use crate::data::SessionData;
+use crate::error::Refusal;
+use crate::hot::Entry;
+use crate::session::{Session, Tier};
+
+/// What a session is asked for with.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A token that we minted. It proves itself: its MAC is checked before any tier below the
+    /// hot one is asked, and its secret against the session.
+    Token(Token),
+    /// A key that the caller vouches for: an id out of a trusted place, or the `jti` of a token
+    /// whose signature the caller has checked.
+    Key(Key),
+}
+
+impl std::convert::From<Token> for Credential {
+    fn from(token: Token) -> Self {
+        Self::Token(token)
+    }
+}
+
+impl std::convert::From<Key> for Credential {
+    fn from(key: Key) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl std::convert::From<SessionId> for Credential {
+    fn from(id: SessionId) -> Self {
+        Self::Key(Key::Id(id))
+    }
+}
+
+/// What a session must hold to be the one that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shown {
+    /// Found by its id alone.
+    Nothing,
+    Access(KeyHash),
+    Refresh(KeyHash),
+}
+
+impl<D: SessionData> Tiers<D> {
+    /// The session of a token or key, as strict as `session.strictness` of the configuration
+    /// says.
+    ///
+    /// Cancellation-safe: a load that was begun goes on and lands in the hot tier.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] says why there is none; [`Refusal::Unavailable`] says nothing of the session.
+    pub async fn find(&self, credential: impl Into<Credential>) -> Result<Session<D>, Refusal> {
+        self.find_strict(credential, self.config().session.strictness)
+            .await
+    }
+
+    /// The session of a token or key, as strict as asked for, whatever the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find); also [`Refusal::Unavailable`] if the database cannot be asked
+    /// although strictness demands it.
+    pub async fn find_strict(
+        &self,
+        credential: impl Into<Credential>,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
+        let credential = credential.into();
+        if strictness == Strictness::Row {
+            let (key, shown) = self.shared().wanted(&credential);
+            self.shared().genuine(&credential)?;
+            return self.reread(key, shown).await;
+        }
+        let session = match self.try_hot(&credential) {
+            Some(found) => found?,
+            None => self.load(&credential).await?,
+        };
+        self.confirm(session, strictness).await
+    }
+
+    /// The session, or why there is none, if that can be said with no I/O; trusting the caches
+    /// as far as the fence lets them, whatever the configuration says.
+    pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
+        let shared = self.shared();
+        let (key, shown) = shared.wanted(credential);
+        let now = shared.clock.now();
+        if let Some(entry) = shared.hot_entry(key, now) {
+            match verdict(&entry, shown, now) {
+                Verdict::Accepted => {
+                    shared.metrics.hot_hits.increment(1);
+                    self.promote(&entry, now);
+                    return Some(Ok(Session::new(self.clone(), entry, Tier::Hot, shown)));
+                }
+                Verdict::Refused(refusal) => {
+                    shared.metrics.hot_hits.increment(1);
+                    return Some(Err(refusal));
+                }
+                Verdict::Doubtful(_) => {}
+            }
+        }
+        shared.genuine(credential).err().map(Err)
+    }
+
+    /// Makes sure that a session is still as the database has it, if strictness asks for it.
+    ///
+    /// Returns the session as it was if it has not changed, else as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_strict`](Self::find_strict).
+    pub async fn confirm(
+        &self,
+        session: Session<D>,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
+        let shared = self.shared();
+        let key = Key::Id(session.id());
+        match strictness {
+            Strictness::Trust => Ok(session),
+            Strictness::Version => {
+                let asked = shared.clock.now().moment;
+                let version = shared.store.version(session.id()).await;
+                let version = version.map_err(|error| shared.unavailable(&error))?;
+                if shared.clock.now().moment >= asked + shared.config.fence.staleness_bound {
+                    return Err(shared.too_late());
+                }
+                match version {
+                    Some(version) if version == session.version() => Ok(session),
+                    _ => self.reread(key, session.shown()).await,
+                }
+            }
+            Strictness::Row => self.reread(key, session.shown()).await,
+        }
+    }
+
+    /// The session from below the hot tier.
+    pub(super) async fn load(&self, credential: &Credential) -> Result<Session<D>, Refusal> {
+        let shared = self.shared();
+        let (key, shown) = shared.wanted(credential);
+        shared.genuine(credential)?;
+        let landed = shared.load(key, From::Warm).await?;
+        let doubt = match self.judge(landed, shown) {
+            Ok(session) => return Ok(session),
+            Err(Verdict::Refused(refusal)) => return Err(refusal),
+            // A cache may say yes on its own; its no is confirmed before anyone is logged out.
+            Err(doubt) => doubt,
+        };
+        tracing::trace!(?doubt, "asking the database to confirm a refusal");
+        let landed = shared.load(key, From::Cold).await?;
+        self.judge(landed, shown).map_err(Verdict::into_refusal)
+    }
+
+    /// The session read from the database for this caller alone: a load that was already under
+    /// way may have been asked before the change that the caller wants to know of.
+    pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
+        let shared = self.shared();
+        let reading = load::cold(Arc::clone(shared), key);
+        let landed = match shared.tasks.spawn(reading).await {
+            Ok(landed) => landed?,
+            Err(_) => return Err(shared.too_late()),
+        };
+        self.judge(landed, shown).map_err(Verdict::into_refusal)
+    }
+
+    /// What is handed out of what was loaded.
+    pub(super) fn judge(&self, landed: Landed<D>, shown: Shown) -> Result<Session<D>, Verdict> {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        if now.moment >= landed.good_until && !shared.fence.trusts(now.moment) {
+            return Err(Verdict::Refused(shared.too_late()));
+        }
+        match landed.tier {
+            Tier::Hot => shared.metrics.hot_hits.increment(1),
+            Tier::Warm => shared.metrics.warm_hits.increment(1),
+            Tier::Cold => shared.metrics.cold_hits.increment(1),
+        }
+        match verdict(&landed.entry, shown, now) {
+            Verdict::Accepted => Ok(Session::new(self.clone(), landed.entry, landed.tier, shown)),
+            refused => Err(refused),
+        }
+    }
+
+    /// Counts the use of a head whose body is not here, and fetches it behind the request's back
+    /// when the configuration says so.
+    fn promote(&self, entry: &Arc<Entry<D>>, now: Now) {
+        if entry.body().is_some() {
+            return;
+        }
+        let shared = self.shared();
+        if let Promotion::Uses { count, window } = shared.config.session.promotion
+            && entry.used(now.moment, window) == count
+        {
+            shared.promote(entry.head().id);
+        }
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    fn wanted(&self, credential: &Credential) -> (Key, Shown) {
+        match credential {
+            Credential::Token(token) => {
+                let hash = self.keys.hash(token);
+                let shown = match token.kind() {
+                    TokenKind::Access => Shown::Access(hash),
+                    TokenKind::Refresh => Shown::Refresh(hash),
+                };
+                (Key::Id(token.id()), shown)
+            }
+            Credential::Key(key) => {
+                let shown = match *key {
+                    Key::Id(_) => Shown::Nothing,
+                    Key::AccessJti(hash) => Shown::Access(hash),
+                    Key::Refresh(hash) => Shown::Refresh(hash),
+                };
+                (*key, shown)
+            }
+        }
+    }
+
+    /// Refuses a token that we did not mint: nobody causes I/O with a made-up one.
+    fn genuine(&self, credential: &Credential) -> Result<(), Refusal> {
+        match credential {
+            Credential::Token(token) if !self.keys.verify(token) => Err(Refusal::Forged),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn hot_entry(&self, key: Key, now: Now) -> Option<Arc<Entry<D>>> {
+        if !self.fence.trusts(now.moment) {
+            return None;
+        }
+        match key {
+            Key::Id(id) => self.hot.get(id),
+            Key::AccessJti(hash) | Key::Refresh(hash) => self.hot.get_by(hash),
+        }
+    }
+
+    /// Fetches a session's body behind the request's back.
+    pub(super) fn promote(self: &Arc<Self>, id: SessionId) {
+        // The load has a task of its own; nobody waits for it here.
+        drop(self.flight(Key::Id(id), From::Cold));
+    }
+}
+
+/// Whether an entry may be handed out.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Accepted,
+    Refused(Refusal),
+    /// Refused for all that this cache knows, which may be behind the times.
+    Doubtful(Refusal),
+}
+
+impl Verdict {
+    pub(super) fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Accepted => Refusal::Unknown,
+            Self::Refused(refusal) | Self::Doubtful(refusal) => refusal,
+        }
+    }
+}
+
+pub(super) fn verdict<D>(entry: &Entry<D>, shown: Shown, now: Now) -> Verdict {
+    let head = entry.head();
+    match head.standing(now.wall) {
+        Standing::Valid => {}
+        Standing::Revoked => return Verdict::Refused(Refusal::Revoked),
+        Standing::Expired if entry.stood(Standing::Expired) => {
+            return Verdict::Refused(Refusal::Expired);
+        }
+        // It may have been prolonged a moment ago, on another node.
+        Standing::Expired => return Verdict::Doubtful(Refusal::Expired),
+    }
+    let shows = match shown {
+        Shown::Nothing => true,
+        Shown::Access(hash) => head.access == Some(hash),
+        Shown::Refresh(hash) => head.refresh == Some(hash),
+    };
+    if shows {
+        Verdict::Accepted
+    } else {
+        // It may have got new tokens a moment ago, on another node.
+        Verdict::Doubtful(Refusal::Replaced)
+    }
+}

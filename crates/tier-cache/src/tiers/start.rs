@@ -1,0 +1,177 @@
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use session_core::TokenKeys;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Owned, Shared, Tiers};
+use crate::clock::{Clock, Moment};
+use crate::cold::ColdStore;
+use crate::config::{ConfigError, TierConfig};
+use crate::data::SessionData;
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::fence::Fence;
+use crate::flight::Flights;
+use crate::hot::Hot;
+use crate::metrics::Metrics;
+use crate::prune;
+use crate::warm::Warm;
+
+impl<D: SessionData> Tiers<D> {
+    /// Opens the tiers that `config` names: the bundled cold store, whose tables are brought to
+    /// the newest version, and a warm tier if there is a URL for one.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the configuration cannot be used, or the database cannot be reached. A
+    /// Redis that cannot be reached is no error: it is used as soon as it can be.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with time and I/O.
+    pub async fn open(config: TierConfig, keys: TokenKeys) -> Result<Self, StartError> {
+        Self::builder(config, keys).start().await
+    }
+
+    /// Opens tiers step by step, for a store of the application's own.
+    pub fn builder(config: TierConfig, keys: TokenKeys) -> TiersBuilder<D> {
+        TiersBuilder {
+            config,
+            keys,
+            store: None,
+            clock: None,
+            data: PhantomData,
+        }
+    }
+}
+
+/// Opens [`Tiers`]; made by [`Tiers::builder`].
+#[derive(Debug)]
+pub struct TiersBuilder<D> {
+    config: TierConfig,
+    keys: TokenKeys,
+    store: Option<Arc<dyn ColdStore>>,
+    clock: Option<Clock>,
+    data: PhantomData<fn() -> D>,
+}
+
+impl<D: SessionData> TiersBuilder<D> {
+    /// Uses this cold store as it is, in place of the bundled one that `cold.url` names.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn ColdStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Uses this clock, for tests of deadlines.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Opens the tiers and starts their background tasks.
+    ///
+    /// # Errors
+    ///
+    /// See [`Tiers::open`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with time and I/O.
+    pub async fn start(self) -> Result<Tiers<D>, StartError> {
+        /// Warm fills that may run behind requests' backs at once.
+        const FILLS: usize = 256;
+
+        self.config.validate()?;
+        let metrics = Metrics::new();
+        let warm = match &self.config.warm.url {
+            Some(_) => Some(Warm::open(
+                &self.config.warm,
+                self.keys.clone(),
+                metrics.clone(),
+            )?),
+            None => None,
+        };
+        let store = match self.store {
+            Some(store) => store,
+            None => open_store(&self.config).await?,
+        };
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            hot: Hot::new(&self.config.hot),
+            warm,
+            store,
+            fence: Fence::new(),
+            flights: Flights::new(tasks.clone()),
+            fills: Arc::new(Semaphore::new(FILLS)),
+            clock: self.clock.unwrap_or_else(Clock::system),
+            keys: self.keys,
+            config: self.config,
+            metrics,
+            polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+
+        // The first poll, so that the caches can be trusted from the first request on. A node
+        // whose first poll fails starts blind: it asks the database for each session.
+        let mut feed = Feed::new(Arc::clone(&shared));
+        feed.poll().await;
+        tasks.spawn(feed.run(stop.clone()));
+        tasks.spawn(prune::run(Arc::clone(&shared), stop.clone()));
+        tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
+        if let Some(warm) = &shared.warm {
+            warm.ready().await;
+        }
+
+        Ok(Tiers {
+            owned: Arc::new(Owned {
+                shared,
+                _stop: stop.drop_guard(),
+            }),
+        })
+    }
+}
+
+/// The bundled store that the URL names, with its tables at the newest version.
+async fn open_store(config: &TierConfig) -> Result<Arc<dyn ColdStore>, StartError> {
+    let cold = &config.cold;
+    match cold.url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let store = crate::cold::PostgresStore::open(cold)?;
+            store.migrate().await?;
+            Ok(Arc::new(store))
+        }
+        #[cfg(feature = "sqlite")]
+        "sqlite" => {
+            let store = crate::cold::SqliteStore::open(cold)?;
+            store.migrate().await?;
+            Ok(Arc::new(store))
+        }
+        scheme => Err(ConfigError::range(
+            "cold.url",
+            format_args!("{scheme}:…"),
+            "postgres://… or sqlite://…, and this build must have the cargo feature of that name",
+        )
+        .into()),
+    }
+}
+
+/// Why the tiers could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cold tier cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,361 @@
+//! The bundled stores, without the tiers above them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::{Device, Key, Mark, SessionId, Timestamp, Version};
+use testbed::Cluster;
+use tier_cache::cold::{Change, ColdStore, NewSession, PostgresStore, Retention, SqliteStore};
+use tier_cache::{ColdConfig, StoreError};
+
+use crate::support::{Cold, eventually, on_both};
+
+on_both!(
+    several_nodes_migrate_at_once,
+    a_session_is_read_as_it_was_written,
+    an_update_is_made_to_the_version_it_was_meant_for,
+    changes_are_told_since_a_mark_and_cut_at_the_limit,
+    pruning_removes_what_is_long_over_and_leaves_no_gap,
+    a_caller_that_goes_away_leaves_the_store_in_order,
+);
+
+fn config(cold: &Cold) -> ColdConfig {
+    ColdConfig {
+        url: cold.url(),
+        pool_size: 4,
+        connect_timeout: Duration::from_secs(30),
+        statement_timeout: Duration::from_secs(30),
+        ..ColdConfig::default()
+    }
+}
+
+async fn open(cold: &Cold) -> Result<Arc<dyn ColdStore>, StoreError> {
+    Ok(match cold {
+        Cold::Postgres(_) => {
+            let store = PostgresStore::open(&config(cold))?;
+            store.migrate().await?;
+            Arc::new(store)
+        }
+        Cold::Sqlite(_) => {
+            let store = SqliteStore::open(&config(cold))?;
+            store.migrate().await?;
+            Arc::new(store)
+        }
+    })
+}
+
+fn millis(millis: i64) -> Timestamp {
+    Timestamp::from_unix_millis(millis)
+}
+
+/// A session that begins and ends at these instants.
+fn new(begins: i64, ends: i64) -> NewSession {
+    NewSession {
+        id: SessionId::random(),
+        user: None,
+        created_at: millis(begins),
+        expires_at: millis(ends),
+        access: None,
+        refresh: None,
+        device: Device::default(),
+        data: "null".into(),
+    }
+}
+
+/// The year 2100.
+const LATER: i64 = 4_102_444_800_000;
+
+async fn several_nodes_migrate_at_once(cold: Cold) {
+    let cold = Arc::new(cold);
+    let mut nodes = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let cold = Arc::clone(&cold);
+        nodes.spawn(async move { open(&cold).await.map(drop) });
+    }
+    for node in nodes.join_all().await {
+        node.unwrap();
+    }
+    let store = open(&cold).await.unwrap();
+    store.create(new(0, LATER)).await.unwrap();
+}
+
+async fn a_session_is_read_as_it_was_written(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let written = NewSession {
+        device: Device {
+            ip: Some("2001:db8::1".parse().unwrap()),
+            user_agent: Some("Mozilla/5.0 ☃".into()),
+            label: Some("phone".into()),
+        },
+        data: "{\"a\": \"ü\\u0001\"}".into(),
+        ..new(1_700_000_000_123, LATER)
+    };
+    let id = written.id;
+    store.create(written.clone()).await.unwrap();
+    let row = store.load(Key::Id(id)).await.unwrap().unwrap();
+    assert_eq!((row.head.id, row.head.version), (id, Version::new(1)));
+    assert_eq!(row.head.expires_at, written.expires_at);
+    assert_eq!(row.body.created_at, written.created_at);
+    assert_eq!(row.body.device, written.device);
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&row.body.data), json(&written.data));
+    assert!(row.changed_at > Mark::ZERO && row.head.as_of > Mark::ZERO);
+    assert_eq!(store.version(id).await.unwrap(), Some(Version::new(1)));
+    assert_eq!(store.version(SessionId::random()).await.unwrap(), None);
+    assert!(
+        store
+            .load(Key::Id(SessionId::random()))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+async fn an_update_is_made_to_the_version_it_was_meant_for(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let session = new(0, LATER);
+    let id = session.id;
+    store.create(session).await.unwrap();
+    let change = Change {
+        data: Some("1".into()),
+        ..Change::default()
+    };
+    let update = async |version| {
+        let version = Version::new(version);
+        store.update(id, version, change.clone()).await.unwrap()
+    };
+    assert!(!update(2).await);
+    assert!(update(1).await);
+    assert!(!update(1).await);
+    assert!(store.revoke(id, millis(5)).await.unwrap());
+    assert!(!store.revoke(id, millis(6)).await.unwrap());
+    assert!(
+        !update(3).await,
+        "a revoked session is not changed any more"
+    );
+    let row = store.load(Key::Id(id)).await.unwrap().unwrap();
+    assert_eq!(row.head.revoked_at, Some(millis(5)));
+    // A change of nothing is none.
+    let session = new(0, LATER);
+    let id = session.id;
+    store.create(session).await.unwrap();
+    assert!(
+        store
+            .update(id, Version::new(1), Change::default())
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.version(id).await.unwrap(), Some(Version::new(1)));
+}
+
+async fn changes_are_told_since_a_mark_and_cut_at_the_limit(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let start = store.changes(Mark::ZERO, 100).await.unwrap();
+    assert!(start.sessions.is_empty());
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let session = new(0, LATER);
+        ids.push(session.id);
+        store.create(session).await.unwrap();
+    }
+    let changes = store.changes(start.up_to, 100).await.unwrap();
+    assert_eq!(changes.sessions.len(), 5);
+    assert_eq!(changes.complete_since, start.up_to);
+    // Nothing since, once all that the whole server had under way has ended.
+    eventually("there is no news", async || {
+        let now = store.changes(Mark::ZERO, 1).await.unwrap();
+        store
+            .changes(now.up_to, 100)
+            .await
+            .unwrap()
+            .sessions
+            .is_empty()
+    })
+    .await;
+
+    // The newest two, complete since the mark after the older of them.
+    let cut = store.changes(start.up_to, 2).await.unwrap();
+    let mut newest: Vec<_> = cut.sessions.iter().map(|changed| changed.id).collect();
+    newest.sort();
+    let mut expected = ids[3..].to_vec();
+    expected.sort();
+    assert_eq!(newest, expected);
+    let oldest = cut
+        .sessions
+        .iter()
+        .map(|changed| changed.mark)
+        .min()
+        .unwrap();
+    assert_eq!(cut.complete_since, Mark::new(oldest.get() + 1));
+
+    let gone = ids[0];
+    cold.sql(&format!("DELETE FROM sessions WHERE id = '{gone}'"));
+    let deleted = store.changes(changes.up_to, 100).await.unwrap();
+    let gone = deleted.sessions.iter().find(|changed| changed.id == gone);
+    assert_eq!(gone.unwrap().version, Version::DELETED);
+}
+
+async fn pruning_removes_what_is_long_over_and_leaves_no_gap(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let hour = Duration::from_secs(60 * 60);
+    let (over, live) = (new(0, 1000), new(0, LATER));
+    let (over_id, live_id) = (over.id, live.id);
+    store.create(over).await.unwrap();
+    store.create(live).await.unwrap();
+    let start = store.changes(Mark::ZERO, 100).await.unwrap();
+    let keep = Retention {
+        tombstones: hour,
+        expired: hour,
+    };
+    let pruned = store.prune(now, keep, 10).await.unwrap();
+    assert_eq!((pruned.sessions, pruned.tombstones), (1, 0));
+    assert!(store.load(Key::Id(over_id)).await.unwrap().is_none());
+    assert!(store.load(Key::Id(live_id)).await.unwrap().is_some());
+    // Its last change may not be known to every node yet, so it left a trace …
+    let told = store.changes(start.up_to, 100).await.unwrap();
+    assert!(told.sessions.iter().any(|changed| changed.id == over_id));
+    assert_eq!(told.complete_since, start.up_to);
+
+    // … which goes in its time, and then whoever asks from before is told of the gap.
+    let pruned = store.prune(now + hour + hour, keep, 10).await.unwrap();
+    assert_eq!(pruned.tombstones, 1);
+    let told = store.changes(start.up_to, 100).await.unwrap();
+    assert!(told.complete_since > start.up_to, "{told:?}");
+    assert!(told.complete_since <= told.up_to, "{told:?}");
+
+    // A session whose last change is older than the tombstones that are kept leaves none.
+    let last = store.changes(Mark::ZERO, 100).await.unwrap();
+    cold.sql("UPDATE session_history SET tombstones_since = (SELECT mark FROM session_now)");
+    let over = new(0, 1000);
+    store.create(over.clone()).await.unwrap();
+    cold.sql("UPDATE session_history SET tombstones_since = (SELECT mark FROM session_now)");
+    let pruned = store.prune(now, keep, 10).await.unwrap();
+    assert_eq!(pruned.sessions, 1);
+    let told = store.changes(Mark::ZERO, 100).await.unwrap();
+    assert!(
+        told.sessions.iter().all(|changed| changed.id != over.id),
+        "{last:?} {told:?}"
+    );
+}
+
+async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let session = new(0, LATER);
+    let id = session.id;
+    store.create(session).await.unwrap();
+    for n in 0..300_u64 {
+        let waiting = async {
+            match n % 3 {
+                0 => drop(store.load(Key::Id(id)).await),
+                1 => drop(store.changes(Mark::ZERO, 10).await),
+                _ => drop(store.create(new(0, LATER)).await),
+            }
+        };
+        // Polled a few times, then dropped.
+        let patience = Duration::from_micros(n * 7 % 400);
+        let _ = tokio::time::timeout(patience, waiting).await;
+    }
+    let row = store.load(Key::Id(id)).await.unwrap().unwrap();
+    assert_eq!(row.head.id, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_too_long_is_given_up_and_the_next_one_works() {
+    let cold = Cold::postgres();
+    let mut config = config(&cold);
+    config.statement_timeout = Duration::from_millis(300);
+    let store = PostgresStore::open(&config).unwrap();
+    store.migrate().await.unwrap();
+    let session = new(0, LATER);
+    let id = session.id;
+    store.create(session).await.unwrap();
+    // Another program holds the row.
+    let Cold::Postgres(database) = &cold else {
+        unreachable!()
+    };
+    let url = database.url();
+    let (locker, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    locker
+        .batch_execute(&format!(
+            "BEGIN; SELECT 1 FROM sessions WHERE id = '{id}' FOR UPDATE"
+        ))
+        .await
+        .unwrap();
+    let error = store.revoke(id, millis(1)).await.unwrap_err();
+    assert!(
+        error.transient && error.to_string().contains("revoke"),
+        "{error}"
+    );
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    assert!(store.revoke(id, millis(1)).await.unwrap());
+    connection.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_spoken_to_over_tls_and_only_to_the_right_one() {
+    let cluster = Cluster::builder().tls().password("s3cret").start();
+    let database = cluster.database();
+    let mut config = ColdConfig {
+        url: format!(
+            "{}{}sslmode=require",
+            database.url(),
+            if database.url().contains('?') {
+                '&'
+            } else {
+                '?'
+            }
+        ),
+        ca_file: Some(cluster.ca_file().into()),
+        connect_timeout: Duration::from_secs(30),
+        ..ColdConfig::default()
+    };
+    let store = PostgresStore::open(&config).unwrap();
+    store.migrate().await.unwrap();
+    let encrypted = database.sql("SELECT count(*) FROM pg_stat_ssl WHERE ssl");
+    assert!(
+        encrypted.trim().parse::<i64>().unwrap() >= 1
+            || store.version(SessionId::random()).await.is_ok()
+    );
+
+    // A server that none of the system's authorities vouches for.
+    config.ca_file = None;
+    let store = PostgresStore::open(&config).unwrap();
+    let error = store
+        .version(SessionId::random())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("certificate") || error.contains("UnknownIssuer"),
+        "{error}"
+    );
+    assert!(!error.contains("s3cret"), "{error}");
+}
+
+#[test]
+fn a_url_that_names_no_database_is_refused_in_words() {
+    for (url, word) in [
+        ("sqlite://", "sqlite://sessions.db"),
+        ("sqlite://:memory:", "sqlite://sessions.db"),
+    ] {
+        let config = ColdConfig {
+            url: url.into(),
+            ..ColdConfig::default()
+        };
+        let error = SqliteStore::open(&config).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let config = ColdConfig {
+        url: "postgres://u:s3cret@h:port/d".into(),
+        ..ColdConfig::default()
+    };
+    let error = PostgresStore::open(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("cold.url") && !error.contains("s3cret"),
+        "{error}"
+    );
+}

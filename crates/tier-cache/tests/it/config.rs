@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use tier_cache::{Promotion, Strictness, TierConfig};
+
+fn error(toml: &str) -> String {
+    TierConfig::from_toml(toml).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_named_keeps_its_default() {
+    assert_eq!(TierConfig::from_toml("").unwrap(), TierConfig::default());
+    let config = TierConfig::from_toml(
+        "[session]\nstrictness = 'version'\npromotion = { uses = { count = 3, window = '1m' } }",
+    )
+    .unwrap();
+    assert_eq!(config.session.strictness, Strictness::Version);
+    let window = Duration::from_secs(60);
+    assert_eq!(
+        config.session.promotion,
+        Promotion::Uses { count: 3, window }
+    );
+    assert_eq!(config.hot, TierConfig::default().hot);
+}
+
+#[test]
+fn the_defaults_can_be_written_down_and_read_again() {
+    let written = toml::to_string(&TierConfig::default()).unwrap();
+    assert_eq!(
+        TierConfig::from_toml(&written).unwrap(),
+        TierConfig::default()
+    );
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
+    for (toml, named) in [
+        ("[hot]\ncapacity = 'big'", ["hot.capacity", "big", "64MiB"]),
+        ("[hot]\ncapacity = -1", ["hot.capacity", "-1", "64MiB"]),
+        (
+            "[fence]\npoll_interval = 5",
+            ["fence.poll_interval", "5", "500ms"],
+        ),
+        (
+            "[fence]\npoll_interval = '4s'",
+            ["fence.poll_interval", "4s", "at most half"],
+        ),
+        (
+            "[fence]\npoll_interval = '0s'",
+            ["fence.poll_interval", "0s", "from 1ms"],
+        ),
+        (
+            "[fence]\nmax_floors = 0",
+            ["fence.max_floors", "0", "at least 2"],
+        ),
+        (
+            "[cold]\npool_size = 0",
+            ["cold.pool_size", "0", "from 1 to 10000"],
+        ),
+        (
+            "[warm]\njitter = 1.5",
+            ["warm.jitter", "1.5", "from 0 to 0.9"],
+        ),
+        (
+            "[warm]\nprefix = 'a b'",
+            ["warm.prefix", "a b", "64 characters"],
+        ),
+        (
+            "[warm]\nholds = 'all'",
+            ["warm.holds", "all", "`head` or `full`"],
+        ),
+        (
+            "[session]\nstrictness = 'x'",
+            ["session.strictness", "x", "`trust`"],
+        ),
+        (
+            "[session]\nmax_data = '1GiB'",
+            ["session.max_data", "1", "at most 16MiB"],
+        ),
+        ("[cold]\npol_size = 3", ["cold", "pol_size", "pool_size"]),
+    ] {
+        let error = error(toml);
+        for part in named {
+            assert!(error.contains(part), "{toml}: {part:?} is not in {error:?}");
+        }
+    }
+}
+
+#[test]
+fn debug_shows_no_password() {
+    let config = TierConfig::from_toml(
+        "[warm]\nurl = 'redis://u:s3cret@h/'\n[cold]\nurl = 'postgres://u:s3cret@h/d?password=s3cret'",
+    )
+    .unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("redis://…@h/"), "{shown}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = TierConfig::load(Some(std::path::Path::new("/nowhere/at-all.toml")))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("/nowhere/at-all.toml"), "{error}");
+}

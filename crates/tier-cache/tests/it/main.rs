@@ -1,0 +1,10 @@
+//! The tiers against real servers: PostgreSQL, SQLite and Redis, each test with its own.
+
+mod cold;
+mod config;
+mod counting;
+mod fence;
+mod life;
+mod outage;
+mod support;
+mod triggers;
