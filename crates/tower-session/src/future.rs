@@ -1,0 +1,142 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tier_cache::{Refusal, SessionData};
+use tower_service::Service;
+
+use crate::absence::Absence;
+use crate::service::admit;
+use crate::session::Session;
+
+/// A session being found below the hot tier.
+pub(crate) type Finding<D> =
+    Pin<Box<dyn Future<Output = Result<tier_cache::Session<D>, Refusal>> + Send>>;
+
+pin_project! {
+    /// Response future of [`SessionService`](crate::SessionService).
+    pub struct ResponseFuture<S, D: SessionData, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, D, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[project_replace = StateReplaced]
+    enum State<S, D: SessionData, B>
+    where
+        S: Service<Request<B>>,
+    {
+        /// The session is asked of the lower tiers; the rest waits.
+        Finding {
+            finding: Finding<D>,
+            waiting: Waiting<S, B>,
+        },
+        /// The inner service has the request.
+        Inner {
+            #[pin]
+            future: S::Future,
+        },
+        /// The request goes no further.
+        Refused { absence: Absence },
+        /// The response was handed out.
+        Done,
+    }
+}
+
+struct Waiting<S, B> {
+    request: Request<B>,
+    inner: S,
+    required: bool,
+}
+
+impl<S, D: SessionData, B> ResponseFuture<S, D, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(crate) fn inner(future: S::Future) -> Self {
+        Self {
+            state: State::Inner { future },
+        }
+    }
+
+    pub(crate) fn refused(absence: Absence) -> Self {
+        Self {
+            state: State::Refused { absence },
+        }
+    }
+
+    pub(crate) fn finding(
+        finding: Finding<D>,
+        request: Request<B>,
+        inner: S,
+        required: bool,
+    ) -> Self {
+        let waiting = Waiting {
+            request,
+            inner,
+            required,
+        };
+        Self {
+            state: State::Finding { finding, waiting },
+        }
+    }
+}
+
+impl<S, D, B, ResBody> Future for ResponseFuture<S, D, B>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    D: SessionData,
+    ResBody: Default,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Finding { finding, .. } => {
+                    let found = ready!(finding.as_mut().poll(cx));
+                    let found = found.map(Session::from).map_err(Absence::Refused);
+                    let StateReplaced::Finding { waiting, .. } =
+                        state.as_mut().project_replace(State::Done)
+                    else {
+                        unreachable!("it was `Finding` above");
+                    };
+                    let mut inner = waiting.inner;
+                    state.set(match admit(waiting.request, found, waiting.required) {
+                        Ok(request) => State::Inner {
+                            future: inner.call(request),
+                        },
+                        Err(absence) => State::Refused { absence },
+                    });
+                }
+                StateProj::Inner { future } => return future.poll(cx),
+                StateProj::Refused { absence } => {
+                    let mut response = Response::new(ResBody::default());
+                    *response.status_mut() = absence.status();
+                    absence.write_headers(response.headers_mut());
+                    state.set(State::Done);
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Done => panic!("polled after it was ready"),
+            }
+        }
+    }
+}
+
+impl<S, D: SessionData, B> fmt::Debug for ResponseFuture<S, D, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tier_cache::{SessionData, Strictness, Tiers};
+use tower_layer::Layer;
+
+use crate::cookie::SessionCookie;
+use crate::service::SessionService;
+use crate::source::Source;
+
+/// Puts the session of each request into the request's extensions: see the [crate's
+/// documentation](crate).
+///
+/// A request without a valid session goes on without one, with an
+/// [`Absence`](crate::Absence) in its place; a [`required`](Self::required) layer answers it.
+///
+/// Layers may be nested: an inner one takes over the session that an outer one has found, and
+/// adds what it demands.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, routing::{get, post}};
+/// use tower_session::{Session, SessionLayer, Source, Strictness, TierConfig, Tiers, TokenKeys};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let mut config = TierConfig::default();
+/// # config.cold.url = format!("sqlite://{}/sessions.db", folder.path().display());
+/// let tiers: Tiers<()> = Tiers::open(config, TokenKeys::random()).await?;
+/// let sessions = SessionLayer::new(tiers)
+///     .sources([Source::bearer(), Source::cookie("__Host-session")]);
+/// let strict = sessions.clone().required().strictness(Strictness::Version);
+///
+/// let app: Router = Router::new()
+///     .route("/pay", post(async || "paid").layer(strict))
+///     .route("/", get(async |session: Option<Session<()>>| match session {
+///         Some(session) => format!("welcome back, {}", session.id()),
+///         None => "welcome".into(),
+///     }))
+///     .layer(sessions);
+/// # let _ = app;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SessionLayer<D: SessionData> {
+    shared: Arc<Shared<D>>,
+}
+
+/// What the layer and all services made by it share.
+#[derive(Clone)]
+pub(crate) struct Shared<D: SessionData> {
+    pub(crate) tiers: Tiers<D>,
+    /// The first in which a request shows something decides.
+    pub(crate) sources: Arc<[Source]>,
+    pub(crate) strictness: Strictness,
+    pub(crate) required: bool,
+}
+
+impl<D: SessionData> SessionLayer<D> {
+    /// A layer that takes the token from the cookie `__Host-session`, else from
+    /// `Authorization: Bearer`, and is as strict as `session.strictness` of the tiers'
+    /// configuration says.
+    pub fn new(tiers: Tiers<D>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                strictness: tiers.config().session.strictness,
+                sources: [Source::cookie(SessionCookie::NAME), Source::bearer()].into(),
+                required: false,
+                tiers,
+            }),
+        }
+    }
+
+    /// Takes the token from these places, in this order: the first in which a request shows
+    /// something decides, even if that is refused.
+    #[must_use]
+    pub fn sources(self, sources: impl IntoIterator<Item = Source>) -> Self {
+        self.with(|shared| shared.sources = sources.into_iter().collect())
+    }
+
+    /// Answers requests without a valid session: 401 with `WWW-Authenticate`, or 503 with
+    /// `Retry-After` where the session cannot be decided. The body is the body type's default.
+    #[must_use]
+    pub fn required(self) -> Self {
+        self.with(|shared| shared.required = true)
+    }
+
+    /// Asks at least this much before it trusts a session.
+    #[must_use]
+    pub fn strictness(self, strictness: Strictness) -> Self {
+        self.with(|shared| shared.strictness = strictness)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Shared<D>)) -> Self {
+        let mut shared = Arc::unwrap_or_clone(self.shared);
+        change(&mut shared);
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl<S, D: SessionData> Layer<S> for SessionLayer<D> {
+    type Service = SessionService<S, D>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+impl<D: SessionData> Clone for SessionLayer<D> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<D: SessionData> fmt::Debug for SessionLayer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer")
+            .field("sources", &self.shared.sources)
+            .field("strictness", &self.shared.strictness)
+            .field("required", &self.shared.required)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,140 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tier_cache::{Credential, Refusal, SessionData, Strictness};
+use tower_service::Service;
+
+use crate::absence::Absence;
+use crate::future::{Finding, ResponseFuture};
+use crate::layer::Shared;
+use crate::session::Session;
+
+/// Middleware made by [`SessionLayer`](crate::SessionLayer).
+pub struct SessionService<S, D: SessionData> {
+    inner: S,
+    shared: Arc<Shared<D>>,
+}
+
+impl<S, D: SessionData> SessionService<S, D> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared<D>>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, D, B, ResBody> Service<Request<B>> for SessionService<S, D>
+where
+    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+    D: SessionData,
+    ResBody: Default,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, D, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match look_up(&self.shared, &request) {
+            LookedUp::Decided(found) => match admit(request, found, self.shared.required) {
+                Ok(request) => ResponseFuture::inner(self.inner.call(request)),
+                Err(absence) => ResponseFuture::refused(absence),
+            },
+            LookedUp::Here => ResponseFuture::inner(self.inner.call(request)),
+            LookedUp::Finding(finding) => {
+                // The service that was polled ready goes into the future; a clone of it is
+                // polled before the next request.
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                ResponseFuture::finding(finding, request, ready, self.shared.required)
+            }
+        }
+    }
+}
+
+impl<S: Clone, D: SessionData> Clone for SessionService<S, D> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: fmt::Debug, D: SessionData> fmt::Debug for SessionService<S, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService")
+            .field("inner", &self.inner)
+            .field("sources", &self.shared.sources)
+            .field("strictness", &self.shared.strictness)
+            .field("required", &self.shared.required)
+            .finish()
+    }
+}
+
+enum LookedUp<D: SessionData> {
+    /// With no I/O.
+    Decided(Result<Session<D>, Absence>),
+    /// By a layer further out; it is in the extensions.
+    Here,
+    Finding(Finding<D>),
+}
+
+fn look_up<D: SessionData, B>(shared: &Arc<Shared<D>>, request: &Request<B>) -> LookedUp<D> {
+    let extensions = request.extensions();
+    if let Some(session) = extensions.get::<Session<D>>() {
+        if shared.strictness == Strictness::Trust {
+            return LookedUp::Here;
+        }
+        let session = session.clone().into_inner();
+        let strictness = shared.strictness;
+        return LookedUp::Finding(Box::pin(async move {
+            let tiers = session.tiers().clone();
+            tiers.confirm(session, strictness).await
+        }));
+    }
+    let mut sources = shared.sources.iter();
+    let shown = sources.find_map(|source| source.find(request.headers(), extensions));
+    let credential = match shown {
+        None => return LookedUp::Decided(Err(Absence::NoToken)),
+        Some(Err(refusal)) => return LookedUp::Decided(Err(Absence::Refused(refusal))),
+        Some(Ok(credential)) => credential,
+    };
+    if shared.strictness == Strictness::Trust
+        && let Some(found) = shared.tiers.try_hot(&credential)
+    {
+        return LookedUp::Decided(found.map(Session::from).map_err(Absence::Refused));
+    }
+    LookedUp::Finding(Box::pin(find(Arc::clone(shared), credential)))
+}
+
+async fn find<D: SessionData>(
+    shared: Arc<Shared<D>>,
+    credential: Credential,
+) -> Result<tier_cache::Session<D>, Refusal> {
+    let strictness = shared.strictness;
+    shared.tiers.find_strict(credential, strictness).await
+}
+
+/// The request as the inner service gets it; or why it does not.
+pub(crate) fn admit<D: SessionData, B>(
+    mut request: Request<B>,
+    found: Result<Session<D>, Absence>,
+    required: bool,
+) -> Result<Request<B>, Absence> {
+    match found {
+        Ok(session) => {
+            request.extensions_mut().insert(session);
+        }
+        Err(absence) if required => return Err(absence),
+        Err(absence) => {
+            // A session of a layer further out that this layer could not confirm.
+            request.extensions_mut().remove::<Session<D>>();
+            request.extensions_mut().insert(absence);
+        }
+    }
+    Ok(request)
+}
