@@ -24,3 +24,6 @@ pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use store::{Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row};
+
+// What the trait speaks of, so that an implementation needs this crate alone.
+pub use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};

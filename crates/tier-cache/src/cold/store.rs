@@ -25,6 +25,14 @@ use crate::error::StoreError;
 /// Each call is one attempt with the store's own deadline; the tiers repeat nothing that is not
 /// safe to repeat. Calls are made in tasks of their own, which are driven to their end, so an
 /// implementation need not be cancellation-safe.
+///
+/// # A home-made store
+///
+/// In memory, with one lock for a transaction: the least that keeps the rules.
+///
+/// ```
+#[doc = include_str!("../../examples/home_made_store.rs")]
+/// ```
 #[async_trait]
 pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// The session that a key leads to, with its user, read by one statement; revoked and

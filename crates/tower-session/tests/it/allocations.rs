@@ -1,0 +1,60 @@
+use std::convert::Infallible;
+
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use tower::{Layer, Service, service_fn};
+use tower_session::{Session, SessionLayer};
+
+use crate::support::{Bed, Data, bearer, cookie};
+
+/// Answers with how many items the session holds: reads the session and a typed field.
+async fn count(request: Request<()>) -> Result<Response<usize>, Infallible> {
+    let session = request
+        .extensions()
+        .get::<Session<Data>>()
+        .expect("it is required");
+    let body = session.body_if_here().expect("it is hot");
+    Ok(Response::new(body.data().expect("it reads").len()))
+}
+
+/// Allocations of one call of a service that is ready at once.
+fn allocations<S>(service: &mut S, request: Request<()>) -> u64
+where
+    S: Service<Request<()>, Response = Response<usize>, Error = Infallible>,
+{
+    let mut request = Some(request);
+    let measured = allocation_counter::measure(|| {
+        let call = service.call(request.take().unwrap());
+        // Pinned on the stack: this test allocates nothing itself.
+        let response = call
+            .now_or_never()
+            .expect("a hot hit waits for nothing")
+            .unwrap();
+        assert_eq!(*response.body(), 1);
+    });
+    measured.count_total
+}
+
+#[tokio::test]
+async fn a_hot_hit_allocates_what_the_extensions_need_for_one_value_and_no_more() {
+    let bed = Bed::new().await;
+    let issued = bed.guest().await;
+    let layer = SessionLayer::new(bed.tiers.clone()).required();
+    let mut service = layer.layer(service_fn(count));
+    // What the extensions allocate for one inserted value of any size.
+    let extensions = allocation_counter::measure(|| {
+        let mut extensions = http::Extensions::new();
+        extensions.insert([1_u64; 4]);
+    });
+    assert!(extensions.count_total > 0, "allocations are counted");
+    for request in [cookie, bearer] {
+        // Once for what the first use of a thread sets up.
+        allocations(&mut service, request(&issued.access));
+        let hot = allocations(&mut service, request(&issued.access));
+        assert!(
+            hot <= extensions.count_total,
+            "{hot} > {}",
+            extensions.count_total
+        );
+    }
+}
