@@ -184,9 +184,39 @@ fn formats_kinds_and_tails_that_we_do_not_know_are_refused_though_sealed() {
     let mut longer = bytes.clone();
     longer.splice(PREAMBLE..PREAMBLE, [0]);
     assert_eq!(read(longer), None);
-    let mut huge = bytes;
-    huge.resize(MAX + 1, 0);
-    assert_eq!(read(huge), None);
+}
+
+#[test]
+fn a_record_larger_than_a_session_can_be_is_refused() {
+    let keys = TokenKeys::random();
+    let id = SessionId::random();
+    let place = Place::Session(id);
+    let key = place.key(PREFIX);
+    let readable = |data: usize| {
+        let record = WarmRecord::Session {
+            head: Head {
+                id,
+                user: None,
+                is_active: true,
+                revoked_at: None,
+                expires_at: Timestamp::from_unix_millis(0),
+                version: Version::new(1),
+                as_of: Mark::ZERO,
+                access: None,
+                refresh: None,
+            },
+            body: Some(RawBody {
+                device: Device::default(),
+                created_at: Timestamp::from_unix_millis(0),
+                last_seen_at: Timestamp::from_unix_millis(0),
+                data: "x".repeat(data).into(),
+            }),
+        };
+        let bytes = encode(&record, place, &key, &keys);
+        decode(&bytes, place, &key, &keys).is_some()
+    };
+    assert!(readable(16 << 20));
+    assert!(!readable(MAX));
 }
 
 #[test]
