@@ -429,15 +429,23 @@ impl fmt::Debug for ColdConfig {
 }
 
 /// A URL as it may be logged: neither the user's name nor the password, nor any parameter.
+///
+/// ```
+/// # use tier_cache::without_password;
+/// assert_eq!(without_password("redis://ada:s3?cr@t@host:1/0"), "redis://…@host:1/0");
+/// assert_eq!(without_password("postgres://host/db?password=s3cret"), "postgres://host/db");
+/// ```
 pub fn without_password(url: &str) -> String {
-    let url = url.split_once('?').map_or(url, |(url, _)| url);
-    match url.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://…@{host}"),
-            None => url.into(),
-        },
-        None => "…".into(),
-    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "…".into();
+    };
+    // The last `@`, even behind a `?`: passwords hold both when nobody escaped them.
+    let (hidden, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("…@", rest),
+        None => ("", rest),
+    };
+    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+    format!("{scheme}://{hidden}{rest}")
 }
 
 mod duration {

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
-use crate::cold::Changes;
+use crate::cold::{Changed, Changes};
 use crate::data::SessionData;
 use crate::error::StoreError;
 use crate::metrics;
@@ -130,7 +130,7 @@ impl<D: SessionData> Shared<D> {
     /// What another node tells of its own writes, within milliseconds; nothing rests on it.
     pub(crate) async fn listen(self: Arc<Self>, stop: CancellationToken) {
         if let Some(warm) = &self.warm {
-            let heard = |push: crate::push::Push| self.raise(push.id, push.version, push.mark);
+            let heard = |push: Changed| self.raise(push.id, push.version, push.mark);
             warm.listen(heard, stop).await;
         }
     }

@@ -23,7 +23,6 @@ mod session;
 mod tiers;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;
-#[cfg(feature = "redis")]
 mod warm;
 
 pub use bytesize::ByteSize;

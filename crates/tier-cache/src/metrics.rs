@@ -5,6 +5,10 @@
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 #[derive(Clone)]
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "there is no warm tier to count")
+)]
 pub(crate) struct Metrics {
     pub(crate) hot_hits: Counter,
     pub(crate) warm_hits: Counter,

@@ -8,6 +8,7 @@ use redis::Msg;
 use session_core::{Mark, SessionId, TokenKeys, Version};
 use subtle::ConstantTimeEq as _;
 
+use crate::cold::Changed;
 use crate::metrics::Metrics;
 use crate::warm::{ordered, unordered};
 
@@ -15,18 +16,7 @@ const FORMAT: u8 = 1;
 const CONTENT: usize = 33;
 const LEN: usize = CONTENT + 16;
 
-/// One change, as nodes tell each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Push {
-    /// The session that changed.
-    pub(crate) id: SessionId,
-    /// Its version since; [`Version::DELETED`] if it is gone.
-    pub(crate) version: Version,
-    /// The number of the change.
-    pub(crate) mark: Mark,
-}
-
-impl Push {
+impl Changed {
     /// The message, sealed so that nobody else can raise floors, nor move it to another channel.
     pub(crate) fn encode(&self, channel: &str, keys: &TokenKeys) -> [u8; LEN] {
         let mut message = [0; LEN];
@@ -61,10 +51,10 @@ pub(crate) async fn hear(
     channel: &str,
     keys: &TokenKeys,
     metrics: &Metrics,
-    heard: &mut impl FnMut(Push),
+    heard: &mut impl FnMut(Changed),
 ) {
     while let Some(message) = messages.next().await {
-        match Push::decode(message.get_payload_bytes(), channel, keys) {
+        match Changed::decode(message.get_payload_bytes(), channel, keys) {
             Some(push) => {
                 metrics.pushes_heard.increment(1);
                 heard(push);
@@ -78,7 +68,7 @@ pub(crate) async fn hear(
 mod tests {
     use super::*;
 
-    const PUSH: Push = Push {
+    const PUSH: Changed = Changed {
         id: SessionId::from_bytes([7; 16]),
         version: Version::DELETED,
         mark: Mark::new(42),
@@ -88,7 +78,10 @@ mod tests {
     fn a_message_reads_as_it_was_written() {
         let keys = TokenKeys::random();
         let message = PUSH.encode("session:changes", &keys);
-        assert_eq!(Push::decode(&message, "session:changes", &keys), Some(PUSH));
+        assert_eq!(
+            Changed::decode(&message, "session:changes", &keys),
+            Some(PUSH)
+        );
     }
 
     #[test]
@@ -98,12 +91,15 @@ mod tests {
         for at in 0..LEN {
             let mut changed = message;
             changed[at] ^= 1;
-            assert_eq!(Push::decode(&changed, "session:changes", &keys), None);
-            assert_eq!(Push::decode(&message[..at], "session:changes", &keys), None);
+            assert_eq!(Changed::decode(&changed, "session:changes", &keys), None);
+            assert_eq!(
+                Changed::decode(&message[..at], "session:changes", &keys),
+                None
+            );
         }
-        assert_eq!(Push::decode(&message, "other:changes", &keys), None);
+        assert_eq!(Changed::decode(&message, "other:changes", &keys), None);
         assert_eq!(
-            Push::decode(&message, "session:changes", &TokenKeys::random()),
+            Changed::decode(&message, "session:changes", &TokenKeys::random()),
             None
         );
     }

@@ -1,7 +1,7 @@
 //! The cold tier: the truth, in SQL.
 //!
-//! [`ColdStore`] is what the tiers ask of it. [`SqlStore`] is the bundled one, for PostgreSQL and
-//! SQLite, with tables of its own; an application with tables of its own implements the trait.
+//! [`ColdStore`] is what the tiers ask of it. `PostgresStore` and `SqliteStore` are the bundled
+//! ones; an application with tables of its own implements the trait.
 
 mod store;
 

@@ -16,11 +16,10 @@ use super::load::{From, warm_record};
 use super::read::{Shown, Verdict, verdict};
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
-use crate::cold::{Change, NewSession, Row};
+use crate::cold::{Change, Changed, NewSession, Row};
 use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
 use crate::hot::Entry;
-use crate::push::Push;
 use crate::session::{BodyRef, Session, Tier};
 use crate::warm::{self, WarmRecord};
 
@@ -441,7 +440,7 @@ impl<D: SessionData> Shared<D> {
     /// Applies a row to the warm tier, and pushes its version to the other nodes.
     async fn tell(&self, row: &Row, record: WarmRecord) {
         let Some(warm) = &self.warm else { return };
-        let push = Push {
+        let push = Changed {
             id: row.head.id,
             version: row.head.version,
             mark: row.changed_at,

@@ -5,7 +5,6 @@
 //! that is not answered in time ends both, since a connection that once went silent is no longer
 //! worth trusting.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,10 +14,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Warm;
 use super::link::{Broken, Link};
+use super::random_part;
+use super::tier::Warm;
+use crate::cold::Changed;
 use crate::metrics;
-use crate::push::{self, Push};
+use crate::push;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two checks, however many commands fail meanwhile.
@@ -102,7 +103,11 @@ impl Warm {
     /// Keeps the tier connected, and hands each push to `heard`, until `stop` or until this is
     /// dropped; the tier is down from then on. `heard` must be quick: nothing else is heard
     /// meanwhile.
-    pub(crate) async fn listen(&self, mut heard: impl FnMut(Push) + Send, stop: CancellationToken) {
+    pub(crate) async fn listen(
+        &self,
+        mut heard: impl FnMut(Changed) + Send,
+        stop: CancellationToken,
+    ) {
         let _silence = Silence(&self.health);
         let mut backoff = Backoff::new();
         stop.run_until_cancelled(async {
@@ -117,7 +122,7 @@ impl Warm {
 
     async fn use_one_link(
         &self,
-        heard: &mut (impl FnMut(Push) + Send),
+        heard: &mut (impl FnMut(Changed) + Send),
         backoff: &mut Backoff,
     ) -> Broken {
         let connected = timeout(
@@ -249,9 +254,4 @@ impl Backoff {
         self.0 = (2 * self.0).min(Self::LAST);
         pause
     }
-}
-
-/// From 0 to 1, for spreading what would else happen at once; not for secrets.
-pub(super) fn random_part() -> f64 {
-    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Sent;
+use super::tier::Sent;
 use crate::config::{ConfigError, WarmConfig};
 
 /// A pair of connections, both of which have answered. Dropping it closes both.

@@ -19,6 +19,7 @@ use session_core::{
 };
 use subtle::ConstantTimeEq as _;
 
+use super::content::WarmRecord;
 use crate::cold::RawBody;
 
 const FORMAT: u8 = 1;
@@ -31,57 +32,6 @@ const PREAMBLE: usize = 18;
 const SEAL: usize = 16;
 /// Above all that `session.max_data` allows; more is not ours.
 const MAX: usize = 17 << 20;
-
-/// What the warm tier holds of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are sessions, and each lives for one call"
-)]
-pub(crate) enum WarmRecord {
-    /// The head, and the body where the tier holds whole sessions.
-    Session {
-        /// What authentication needs.
-        head: Head,
-        /// The rest.
-        body: Option<RawBody>,
-    },
-    /// The session was revoked or deleted.
-    Tombstone {
-        /// Which one.
-        id: SessionId,
-        /// The version that this made.
-        version: Version,
-        /// Every change numbered below this was seen.
-        as_of: Mark,
-    },
-}
-
-impl WarmRecord {
-    /// The session's name.
-    pub(crate) fn id(&self) -> SessionId {
-        match self {
-            Self::Session { head, .. } => head.id,
-            Self::Tombstone { id, .. } => *id,
-        }
-    }
-
-    fn stamp(&self) -> (Version, Mark) {
-        match self {
-            Self::Session { head, .. } => (head.version, head.as_of),
-            Self::Tombstone { version, as_of, .. } => (*version, *as_of),
-        }
-    }
-
-    /// The foreign keys that lead to the session, as far as the record tells.
-    pub(super) fn foreign_keys(&self) -> impl Iterator<Item = KeyHash> {
-        let head = match self {
-            Self::Session { head, .. } => Some(head),
-            Self::Tombstone { .. } => None,
-        };
-        head.into_iter().flat_map(Head::foreign_keys)
-    }
-}
 
 /// Where a record stands: under its session's id, or under a foreign key of the session.
 #[derive(Clone, Copy, Debug)]

@@ -9,12 +9,19 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use session_core::{Head, Mark, SessionId, User, Version};
+use ::metrics::Counter;
+use redis::{Cmd, FromRedisValue};
+use session_core::{Head, Key, KeyHash, Mark, SessionId, Timestamp, TokenKeys, User, Version};
 use testbed::Redis;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::record::{Place, encode};
+use super::tier::Sent;
 use super::*;
+use crate::cold::Changed;
+use crate::config::WarmConfig;
+use crate::metrics::Metrics;
 
 /// Limits as generous as a loaded machine needs; tests of outages set their own.
 fn config(url: String) -> WarmConfig {
@@ -29,7 +36,7 @@ fn config(url: String) -> WarmConfig {
 /// A warm tier that listens, and what it counted and heard.
 struct Node {
     warm: Arc<Warm>,
-    heard: Arc<Mutex<Vec<Push>>>,
+    heard: Arc<Mutex<Vec<Changed>>>,
     unreadable: Arc<AtomicU64>,
     errors: Arc<AtomicU64>,
     pushes_sent: Arc<AtomicU64>,
@@ -54,7 +61,7 @@ impl Node {
         (gets, warm.sent.get) = count();
 
         let warm = Arc::new(warm);
-        let heard = Arc::<Mutex<Vec<Push>>>::default();
+        let heard = Arc::<Mutex<Vec<Changed>>>::default();
         let stop = CancellationToken::new();
         let listening = tokio::spawn({
             let (warm, heard, stop) = (Arc::clone(&warm), Arc::clone(&heard), stop.clone());
@@ -85,7 +92,7 @@ impl Node {
         Self::start(&config(redis.url()), &TokenKeys::random()).await
     }
 
-    fn heard(&self) -> Vec<Push> {
+    fn heard(&self) -> Vec<Changed> {
         self.heard.lock().unwrap().clone()
     }
 
@@ -169,8 +176,8 @@ fn tombstone(id: SessionId, version: i64, as_of: i64) -> WarmRecord {
     }
 }
 
-fn push(id: SessionId, version: i64) -> Push {
-    Push {
+fn push(id: SessionId, version: i64) -> Changed {
+    Changed {
         id,
         version: Version::new(version),
         mark: Mark::new(9),

@@ -1,0 +1,52 @@
+//! Stands in for the warm tier in a build without the cargo feature `redis`: there is none.
+
+use std::time::Duration;
+
+use session_core::{Key, KeyHash, TokenKeys};
+use tokio_util::sync::CancellationToken;
+
+use super::content::WarmRecord;
+use crate::cold::Changed;
+use crate::config::{ConfigError, WarmConfig};
+use crate::metrics::Metrics;
+
+pub(crate) enum Warm {}
+
+impl Warm {
+    pub(crate) fn open(_: &WarmConfig, _: TokenKeys, _: Metrics) -> Result<Self, ConfigError> {
+        Err(ConfigError::because(
+            "warm.url",
+            "this build has no warm tier: add the cargo feature `redis`, or leave the key out",
+        ))
+    }
+
+    pub(crate) async fn ready(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) async fn get(&self, _: Key) -> Option<WarmRecord> {
+        match *self {}
+    }
+
+    pub(crate) async fn fill(&self, _: &WarmRecord, _: Duration) {
+        match *self {}
+    }
+
+    pub(crate) async fn apply(
+        &self,
+        _: &WarmRecord,
+        _: &[KeyHash],
+        _: Changed,
+        _: Duration,
+    ) -> bool {
+        match *self {}
+    }
+
+    pub(crate) async fn listen(&self, _: impl FnMut(Changed) + Send, _: CancellationToken) {
+        match *self {}
+    }
+}

@@ -1,0 +1,253 @@
+//! The tier itself: what is asked of Redis.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use ::metrics::Counter;
+use futures_util::future::{join, join_all};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind};
+use session_core::{Key, KeyHash, TokenKeys};
+use tokio::time::timeout;
+
+use super::content::WarmRecord;
+use super::health::Health;
+use super::link::Target;
+use super::record::{Place, decode, encode};
+use crate::cold::Changed;
+use crate::config::{ConfigError, WarmConfig};
+use crate::metrics::{Metrics, redis_command};
+
+const SET_IF_NEWER: &str = include_str!("set_if_newer.lua");
+
+/// The warm tier.
+///
+/// It is down until [`listen`](Self::listen) runs and has connected; await
+/// [`ready`](Self::ready) before the first request.
+pub(crate) struct Warm {
+    pub(super) target: Target,
+    pub(super) prefix: Box<str>,
+    pub(super) channel: String,
+    pub(super) keys: TokenKeys,
+    pub(super) connect_timeout: Duration,
+    pub(super) command_timeout: Duration,
+    pub(super) set_if_newer: Script,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) sent: Sent,
+}
+
+impl Warm {
+    /// A tier at `config.url`. No I/O beyond reading `config.ca_file`: a Redis that is down is no
+    /// reason not to start.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names `warm.url` if that does not parse, and `warm.ca_file` if that is not
+    /// readable.
+    pub(crate) fn open(
+        config: &WarmConfig,
+        keys: TokenKeys,
+        metrics: Metrics,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            target: Target::parse(config)?,
+            prefix: config.prefix.as_str().into(),
+            channel: format!("{}:changes", config.prefix),
+            keys,
+            connect_timeout: config.connect_timeout,
+            command_timeout: config.command_timeout,
+            set_if_newer: Script::new(SET_IF_NEWER),
+            health: Health::new(),
+            metrics,
+            sent: Sent::new(),
+        })
+    }
+
+    /// Waits for the first verdict on Redis, at most `connect_timeout`; then says whether it is
+    /// up.
+    pub(crate) async fn ready(&self) -> bool {
+        let _ = timeout(self.connect_timeout, self.health.known()).await;
+        self.is_up()
+    }
+
+    /// Whether Redis answered, the last time it was asked.
+    pub(crate) fn is_up(&self) -> bool {
+        self.health.is_up()
+    }
+
+    /// What a key leads to, by one `GET`; whatever goes wrong is a miss.
+    ///
+    /// A foreign key may lead to a session that has another key by now: the caller compares.
+    pub(crate) async fn get(&self, key: Key) -> Option<WarmRecord> {
+        let place = Place::of(key)?;
+        let connection = self.health.connection()?;
+        let key = place.key(&self.prefix);
+        let get = redis::cmd("GET").arg(&key).take();
+        match self
+            .ask::<Option<Vec<u8>>>(connection, &self.sent.get, &get)
+            .await
+        {
+            Ok(bytes) => {
+                let record = decode(&bytes?, place, &key, &self.keys);
+                if record.is_none() {
+                    self.metrics.warm_unreadable.increment(1);
+                }
+                record
+            }
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                self.metrics.warm_unreadable.increment(1);
+                None
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
+    /// Keeps what a cold load brought, unless a newer record is there. Nothing is published.
+    pub(crate) async fn fill(&self, record: &WarmRecord, ttl: Duration) {
+        let foreign: Vec<KeyHash> = record.foreign_keys().collect();
+        self.store(record, &foreign, None, ttl).await;
+    }
+
+    /// Keeps what a committed write made, unless a newer record is there, and publishes `push` in
+    /// any case. Returns whether Redis took all of it.
+    ///
+    /// `foreign_keys` are those that led to the session before the write, so that a copy there
+    /// does not outlive it; those in the record itself need not be named. If this is dropped, all,
+    /// some or nothing of it may happen.
+    pub(crate) async fn apply(
+        &self,
+        record: &WarmRecord,
+        foreign_keys: &[KeyHash],
+        push: Changed,
+        ttl: Duration,
+    ) -> bool {
+        let mut foreign: Vec<KeyHash> = record.foreign_keys().collect();
+        for key in foreign_keys {
+            if key.is_foreign() && !foreign.contains(key) {
+                foreign.push(*key);
+            }
+        }
+        self.store(record, &foreign, Some(push), ttl).await
+    }
+
+    async fn store(
+        &self,
+        record: &WarmRecord,
+        foreign: &[KeyHash],
+        push: Option<Changed>,
+        ttl: Duration,
+    ) -> bool {
+        let Some(connection) = self.health.connection() else {
+            return false;
+        };
+        let set = |place, push| self.set(connection.clone(), record, place, push, ttl);
+        let copies = foreign.iter().map(|key| set(Place::Foreign(*key), None));
+        let session = set(Place::Session(record.id()), push);
+        let (session, copies) = join(session, join_all(copies)).await;
+        session && copies.into_iter().all(|taken| taken)
+    }
+
+    async fn set(
+        &self,
+        connection: MultiplexedConnection,
+        record: &WarmRecord,
+        place: Place,
+        push: Option<Changed>,
+        ttl: Duration,
+    ) -> bool {
+        let key = place.key(&self.prefix);
+        let bytes = encode(record, place, &key, &self.keys);
+        let message = push.map(|push| push.encode(&self.channel, &self.keys));
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            // Redis takes no zero, and no time that its clock cannot hold.
+            let ttl = ttl.as_millis().clamp(1, 1 << 50) as u64;
+            command.arg(script).arg(1).arg(&key).arg(&bytes).arg(ttl);
+            if let Some(message) = &message {
+                command.arg(&self.channel).arg(message.as_slice());
+            }
+            command
+        };
+        let by_hash = command("EVALSHA", self.set_if_newer.get_hash());
+        let mut answer = self
+            .ask::<()>(connection.clone(), &self.sent.evalsha, &by_hash)
+            .await;
+        let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
+        if answer.as_ref().is_err_and(|error| error.kind() == unknown) {
+            // Once per start of the server: it keeps the script that it is given here.
+            let in_full = command("EVAL", SET_IF_NEWER);
+            answer = self.ask(connection, &self.sent.eval, &in_full).await;
+        }
+        match answer {
+            Ok(()) => {
+                if push.is_some() {
+                    self.metrics.pushes_sent.increment(1);
+                }
+                true
+            }
+            Err(error) => {
+                self.failed(&error);
+                false
+            }
+        }
+    }
+
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        mut connection: MultiplexedConnection,
+        sent: &Counter,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        sent.increment(1);
+        match timeout(self.command_timeout, command.query_async(&mut connection)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    pub(super) fn failed(&self, error: &RedisError) {
+        self.metrics.warm_errors.increment(1);
+        self.health.suspect(error);
+    }
+}
+
+impl fmt::Debug for Warm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm")
+            .field("redis", &format_args!("{}", self.target))
+            .field("prefix", &self.prefix)
+            .field("up", &self.is_up())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts the commands sent. Handles are taken once, since looking one up costs more than a hot
+/// hit.
+pub(super) struct Sent {
+    pub(super) get: Counter,
+    pub(super) evalsha: Counter,
+    pub(super) eval: Counter,
+    pub(super) ping: Counter,
+    pub(super) subscribe: Counter,
+    pub(super) dbsize: Counter,
+    pub(super) info: Counter,
+}
+
+impl Sent {
+    pub(super) fn new() -> Self {
+        Self {
+            get: redis_command("GET"),
+            evalsha: redis_command("EVALSHA"),
+            eval: redis_command("EVAL"),
+            ping: redis_command("PING"),
+            subscribe: redis_command("SUBSCRIBE"),
+            dbsize: redis_command("DBSIZE"),
+            info: redis_command("INFO"),
+        }
+    }
+}
