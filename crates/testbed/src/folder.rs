@@ -77,6 +77,7 @@ impl Folder {
             .arg(folder.path())
             .arg(ending)
             .current_dir("/")
+            .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,4 +1,5 @@
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,8 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Writes new ones for `localhost` and 127.0.0.1 into `folder`, with a key that only `owner`
-    /// (a user and group, by number) or else this user can read.
+    /// Writes new ones for `localhost` and 127.0.0.1 into `folder`, as files of `owner` (a user and
+    /// group, by number) or else of this user.
     pub(crate) fn create(folder: &Path, owner: Option<(u32, u32)>) -> Result<Self, Error> {
         let files = Self {
             authority: folder.join("ca.pem"),
@@ -29,17 +30,17 @@ impl Certificates {
         let [authority, certificate, key] =
             generate().map_err(Error::because("cannot make a certificate"))?;
 
-        let write = || -> std::io::Result<()> {
-            fs::write(&files.authority, authority)?;
-            fs::write(&files.certificate, certificate)?;
-            fs::write(&files.key, key)?;
-            fs::set_permissions(&files.key, Permissions::from_mode(0o600))?;
-            match owner {
-                Some((user, group)) => chown(&files.key, Some(user), Some(group)),
-                None => Ok(()),
-            }
+        let write = |file: &Path, pem: String| -> io::Result<()> {
+            fs::write(file, pem)?;
+            // PostgreSQL refuses a key that others can read.
+            fs::set_permissions(file, Permissions::from_mode(0o600))?;
+            let (user, group) = owner.unzip();
+            chown(file, user, group)
         };
-        write().map_err(Error::because("cannot write a certificate"))?;
+        write(&files.authority, authority)
+            .and_then(|()| write(&files.certificate, certificate))
+            .and_then(|()| write(&files.key, key))
+            .map_err(Error::because("cannot write a certificate"))?;
         Ok(files)
     }
 }

@@ -1,5 +1,8 @@
+use std::env;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use testbed::{Cluster, Database, Statement};
@@ -25,14 +28,15 @@ fn a_database_is_dropped_even_while_a_client_is_connected() {
     };
     assert_eq!(exists(), "1");
 
-    let mut client = Command::new("psql")
-        .args(["-X", "-c", "SELECT pg_sleep(600)", "-d", &database.url()])
+    let mut client = psql(&database.url(), "SELECT pg_sleep(600)")
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                   AND wait_event = 'PgSleep'";
-    while database.sql(asleep) != "1" {}
+    while database.sql(asleep) != "1" {
+        assert!(client.try_wait().unwrap().is_none());
+    }
 
     drop(database);
     assert_eq!(exists(), "0");
@@ -119,18 +123,22 @@ fn tls_and_a_password_are_asked_for_on_tcp() {
     let verified = format!(
         "{}&sslrootcert={}",
         url.replace("sslmode=require", "sslmode=verify-full"),
-        SECURE.ca_file().display()
+        encode(SECURE.ca_file())
     );
     let tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    let answer = psql(&verified, tls);
+    let answer = psql(&verified, tls).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "t\n", "{answer:?}");
 
-    let plain = psql(&url.replace("sslmode=require", "sslmode=disable"), tls);
+    let plain = psql(&url.replace("sslmode=require", "sslmode=disable"), tls)
+        .output()
+        .unwrap();
     assert!(
         String::from_utf8_lossy(&plain.stderr).contains("no pg_hba.conf entry"),
         "{plain:?}"
     );
-    let wrong = psql(&url.replace("pa%20ss", "wrong"), tls);
+    let wrong = psql(&url.replace("pa%20ss", "wrong"), tls)
+        .output()
+        .unwrap();
     assert!(
         String::from_utf8_lossy(&wrong.stderr).contains("authentication failed"),
         "{wrong:?}"
@@ -157,7 +165,7 @@ fn a_killed_cluster_comes_back_with_its_data() {
     cluster.pause();
     let waiting = std::thread::spawn({
         let url = database.url();
-        move || psql(&url, "SELECT 2")
+        move || psql(&url, "SELECT 2").output().unwrap()
     });
     cluster.resume();
     assert_eq!(waiting.join().unwrap().stdout, b"2\n");
@@ -172,9 +180,16 @@ const PASSWORD: &str = "pa ss/'@";
 static SECURE: LazyLock<Cluster> =
     LazyLock::new(|| Cluster::builder().tls().password(PASSWORD).start());
 
-fn psql(url: &str, sql: &str) -> Output {
-    Command::new("psql")
-        .args(["-XAtq", "-d", url, "-c", sql])
-        .output()
-        .unwrap()
+/// A client without settings of its own.
+fn psql(url: &str, sql: &str) -> Command {
+    let mut psql = Command::new("psql");
+    psql.env_clear().env("PATH", env::var_os("PATH").unwrap());
+    psql.args(["-XAtq", "-d", url, "-c", sql]);
+    psql
+}
+
+/// The path as it may stand in a URL.
+fn encode(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes.map(|byte| format!("%{byte:02x}")).collect()
 }

@@ -211,6 +211,7 @@ fn calls<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
 
 fn redis_cli(url: &str, options: &[&str], command: &[&str]) -> Output {
     Command::new("redis-cli")
+        .env_remove("REDISCLI_AUTH")
         .args(["--no-auth-warning", "-u", url])
         .args(options)
         .args(command)
