@@ -15,14 +15,14 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest name of a socket that our servers make: PostgreSQL's, with a port of five digits.
 const SOCKET_NAME: &str = ".s.PGSQL.65535";
 
-/// What a keeper does, by the shell. Its standard input names the server in the folder, line by
-/// line, as it changes; its end means that the owner is gone. The server leads a process group,
-/// which is told to end, and after ten seconds is made to.
+/// What a keeper does, by the shell. Its standard input says, line by line, which program runs in
+/// the folder and by which signal to end it; the end of it means that the owner is gone. The
+/// program leads a process group, which is killed when it has not ended after ten seconds.
 const KEEPER: &str = r#"
 runs() { read -r _ _ state _ <"/proc/$server/stat" && [ "$state" != Z ]; }
-while read -r line; do server=$line; done
+while read -r now by; do server=$now signal=$by; done
 if [ -n "$server" ] && runs; then
-    kill -s "$2" -- "-$server"
+    kill -s "$signal" -- "-$server"
     kill -s CONT -- "-$server"
     for _ in $(seq 100); do runs || break; sleep 0.1; done
     runs && kill -s KILL -- "-$server"
@@ -39,6 +39,17 @@ pub(crate) struct Folder {
     folder: TempDir,
 }
 
+/// How a program that runs in a folder is ended at once, and tidily.
+#[derive(Clone, Copy)]
+pub(crate) enum Ending {
+    /// By SIGKILL: it leaves nothing outside the folder.
+    Kill,
+    /// By SIGQUIT: it has shared memory to remove.
+    Quit,
+    /// By itself, and soon.
+    Wait,
+}
+
 /// Whether a folder must be within reach of a server that runs as another user.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -48,8 +59,7 @@ pub(crate) enum Reach {
 
 impl Folder {
     /// Makes a folder whose path is short enough for a socket in it, and text that a URL can hold.
-    /// The keeper ends a server with `ending`, the name of a signal.
-    pub(crate) fn create(reach: Reach, ending: &str) -> Result<Self, Error> {
+    pub(crate) fn create(reach: Reach) -> Result<Self, Error> {
         let parents = [
             env::temp_dir(),
             PathBuf::from("/tmp"),
@@ -75,7 +85,6 @@ impl Folder {
         let keeper = Command::new("/bin/sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(folder.path())
-            .arg(ending)
             .current_dir("/")
             .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::piped())
@@ -98,9 +107,14 @@ impl Folder {
         fs::metadata(self.path()).is_ok_and(|folder| folder.uid() == 0)
     }
 
-    /// Tells the keeper which server to end, if any.
-    pub(crate) fn keep(&mut self, server: Option<u32>) -> Result<(), Error> {
-        let line = server.map(|id| id.to_string()).unwrap_or_default();
+    /// Tells the keeper which program to end, if any, and how.
+    pub(crate) fn keep(&mut self, program: Option<(u32, Ending)>) -> Result<(), Error> {
+        let line = match program {
+            Some((id, Ending::Kill)) => format!("{id} KILL"),
+            Some((id, Ending::Quit)) => format!("{id} QUIT"),
+            Some((id, Ending::Wait)) => format!("{id} CONT"),
+            None => String::new(),
+        };
         match &mut self.keeper.stdin {
             Some(stdin) => writeln!(stdin, "{line}").map_err(Error::because("the keeper is gone")),
             None => Ok(()),

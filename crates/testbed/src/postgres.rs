@@ -5,12 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
-
 use crate::address::{encode, encode_credential};
 use crate::database::{Address, Database};
 use crate::error::OrFail;
-use crate::folder::{Folder, Reach};
+use crate::folder::{Ending, Folder, Reach};
 use crate::server::Server;
 use crate::tls::Certificates;
 use crate::{Error, SHARED_CLUSTER, port, programs};
@@ -105,7 +103,7 @@ impl Cluster {
     /// Ends the server as a crash does, and returns when it is gone. What was committed stays.
     pub fn kill(&self) {
         // Not SIGKILL, after which its shared memory would stay on the machine.
-        self.server.end(Signal::QUIT);
+        self.server.end();
     }
 
     /// Starts the server again with its data and address; kills it first if it is running.
@@ -290,7 +288,7 @@ impl ClusterBuilder {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub fn try_start(self) -> Result<Cluster, Error> {
-        let folder = Folder::create(Reach::Others, "QUIT")?;
+        let folder = Folder::create(Reach::Others)?;
         let account = if folder.is_root() {
             Some(Account::find()?)
         } else {
@@ -309,7 +307,7 @@ impl ClusterBuilder {
 
         let mut cluster = Cluster {
             folder: folder.path().to_owned(),
-            server: Server::new(Signal::QUIT, folder),
+            server: Server::new(Ending::Quit, folder),
             account,
             port: SOCKET_PORT,
             certificates,

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustix::process::Signal;
-
 use crate::address::{encode, encode_credential};
 use crate::error::OrFail;
-use crate::folder::{Folder, Reach};
+use crate::folder::{Ending, Folder, Reach};
 use crate::server::Server;
 use crate::tls::Certificates;
 use crate::{Error, port, programs};
@@ -103,7 +101,7 @@ impl Redis {
 
     /// Ends the server as a crash does (SIGKILL), and returns when it is gone.
     pub fn kill(&self) {
-        self.server.end(Signal::KILL);
+        self.server.end();
     }
 
     /// Starts the server again at the same address, and empty; kills it first if it is running.
@@ -303,14 +301,14 @@ impl RedisBuilder {
     ///
     /// When `redis-server` is not installed or does not start.
     pub fn try_start(self) -> Result<Redis, Error> {
-        let folder = Folder::create(Reach::Owner, "KILL")?;
+        let folder = Folder::create(Reach::Owner)?;
         let certificates = match self.transport {
             Transport::Tls => Some(Certificates::create(folder.path(), None)?),
             Transport::Socket | Transport::Tcp => None,
         };
         let mut redis = Redis {
             socket: folder.path().join("redis.sock"),
-            server: Server::new(Signal::KILL, folder),
+            server: Server::new(Ending::Kill, folder),
             port: None,
             certificates,
             own_auths: AtomicU64::new(0),

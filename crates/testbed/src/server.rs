@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::folder::Folder;
+use crate::folder::{Ending, Folder};
 use crate::{Error, processes, programs};
 
 /// How long a server may take to start or to end before it counts as stuck.
@@ -18,8 +18,7 @@ const POLL: Duration = Duration::from_millis(1);
 /// A server process and the folder that it runs in. Dropping it ends and reaps the one and removes
 /// the other.
 pub(crate) struct Server {
-    /// The signal on which the server ends at once and tidily.
-    ending: Signal,
+    ending: Ending,
     inner: Mutex<Inner>,
 }
 
@@ -29,7 +28,7 @@ struct Inner {
 }
 
 impl Server {
-    pub(crate) fn new(ending: Signal, folder: Folder) -> Self {
+    pub(crate) fn new(ending: Ending, folder: Folder) -> Self {
         Self {
             ending,
             inner: Mutex::new(Inner {
@@ -46,7 +45,7 @@ impl Server {
     /// When it fails; the error holds the last lines that it printed.
     pub(crate) fn prepare(&self, command: &mut Command) -> Result<(), Error> {
         let mut inner = self.lock();
-        let name = inner.spawn(command)?;
+        let name = inner.spawn(command, Ending::Wait)?;
         let status = match inner.child.take() {
             Some(mut child) => child.wait(),
             None => return Ok(()),
@@ -70,7 +69,7 @@ impl Server {
         is_ready: impl Fn() -> bool,
     ) -> Result<(), Error> {
         let mut inner = self.lock();
-        let name = inner.spawn(command)?;
+        let name = inner.spawn(command, self.ending)?;
         let start = Instant::now();
         while !is_ready() {
             if inner.has_ended() {
@@ -85,11 +84,15 @@ impl Server {
         Ok(())
     }
 
-    /// Ends the server with a signal and reaps it. Does nothing when it is not running.
-    pub(crate) fn end(&self, signal: Signal) {
+    /// Ends the server and reaps it. Does nothing when it is not running.
+    pub(crate) fn end(&self) {
         let mut inner = self.lock();
         let Some(id) = inner.id() else { return };
-        processes::send(id, signal);
+        match self.ending {
+            Ending::Kill => processes::send(id, Signal::KILL),
+            Ending::Quit => processes::send(id, Signal::QUIT),
+            Ending::Wait => {}
+        }
         // A paused one hears the signal only when it goes on.
         processes::resume(id);
         let start = Instant::now();
@@ -125,14 +128,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end(self.ending);
+        self.end();
     }
 }
 
 impl Inner {
     /// Starts a program in a process group of its own, where no terminal's Ctrl-C reaches it, and
     /// returns its name. Its owner ends it, or else the keeper.
-    fn spawn(&mut self, command: &mut Command) -> Result<String, Error> {
+    fn spawn(&mut self, command: &mut Command, ending: Ending) -> Result<String, Error> {
         let name = programs::name_of(command);
         let log = self.log();
         let (stdout, stderr) = File::create(&log)
@@ -151,7 +154,7 @@ impl Inner {
             .map_err(Error::because(format_args!("cannot run {name}")))?;
         let id = child.id();
         self.child = Some(child);
-        self.folder.keep(Some(id))?;
+        self.folder.keep(Some((id, ending)))?;
         Ok(name)
     }
 

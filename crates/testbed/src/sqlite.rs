@@ -21,7 +21,7 @@ impl SqliteFile {
     /// When no temporary folder can be made.
     #[track_caller]
     pub fn create() -> Self {
-        let folder = Folder::create(Reach::Owner, "KILL").or_fail();
+        let folder = Folder::create(Reach::Owner).or_fail();
         Self {
             path: folder.path().join("test.sqlite"),
             _folder: folder,
