@@ -220,10 +220,14 @@ pub(super) struct ChangeRow {
     mark: Option<i64>,
 }
 
-/// Binds: the instant before which tombstones may go.
+/// Binds: the instant before which tombstones may go. Never beyond the present mark: what may
+/// still be committed below it must not be taken for known.
 pub(super) const FORGET_TOMBSTONES: &str = "\
     UPDATE session_history SET tombstones_since = cut.mark FROM (\
-        SELECT max(mark) + 1 AS mark FROM session_tombstones WHERE deleted_at < $1) cut \
+        SELECT min(mark) AS mark FROM (\
+            SELECT max(mark) + 1 AS mark FROM session_tombstones WHERE deleted_at < $1 \
+            UNION ALL SELECT mark FROM session_now) either \
+        HAVING count(mark) = 2) cut \
     WHERE cut.mark > session_history.tombstones_since";
 
 /// After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said to be kept.

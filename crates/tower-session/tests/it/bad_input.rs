@@ -25,7 +25,7 @@ async fn whatever_is_no_token_of_ours_is_a_401_and_causes_no_io() {
         b"\xff\xfe\xfd",
         b"null",
         b"sa1_",
-        valid[..valid.len() - 1].as_bytes(),
+        &valid.as_bytes()[..valid.len() - 1],
         format!("{valid}x").as_bytes(),
         format!("{valid}\u{0}").replace('\0', "%00").as_bytes(),
         valid.to_uppercase().as_bytes(),
