@@ -46,6 +46,7 @@ impl<D> Clone for Landed<D> {
 
 impl<D: SessionData> Shared<D> {
     /// Waits for the load of `key`, which is begun if none is under way.
+    #[tracing::instrument(level = "debug", name = "session.load", skip(self))]
     pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> Loaded<D> {
         match self.flight(key, from).await {
             Some(loaded) => loaded,
@@ -157,7 +158,6 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
         let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
         let row = shared.store.load(key).await;
         let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
-            shared.metrics.misses.increment(1);
             return Err(Refusal::Unknown);
         };
         if let Some(entry) = land(&shared, row) {

@@ -119,6 +119,7 @@ impl<D: SessionData> Tiers<D> {
     /// # Errors
     ///
     /// As [`find_strict`](Self::find_strict).
+    #[tracing::instrument(level = "debug", name = "session.confirm", skip(self, session), fields(session = %session.id()))]
     pub async fn confirm(
         &self,
         session: Session<D>,
@@ -149,7 +150,8 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let (key, shown) = shared.wanted(credential);
         shared.genuine(credential)?;
-        let landed = shared.load(key, From::Warm).await?;
+        let landed = shared.load(key, From::Warm).await;
+        let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
         let doubt = match self.judge(landed, shown) {
             Ok(session) => return Ok(session),
             Err(Verdict::Refused(refusal)) => return Err(refusal),
@@ -167,7 +169,7 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let reading = load::cold(Arc::clone(shared), key);
         let landed = match shared.tasks.spawn(reading).await {
-            Ok(landed) => landed?,
+            Ok(landed) => landed.inspect_err(|refusal| shared.count_miss(refusal))?,
             Err(_) => return Err(shared.too_late()),
         };
         self.judge(landed, shown).map_err(Verdict::into_refusal)
@@ -243,6 +245,12 @@ impl<D: SessionData> Shared<D> {
         match key {
             Key::Id(id) => self.hot.get(id),
             Key::AccessJti(hash) | Key::Refresh(hash) => self.hot.get_by(hash),
+        }
+    }
+
+    fn count_miss(&self, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Unknown) {
+            self.metrics.misses.increment(1);
         }
     }
 

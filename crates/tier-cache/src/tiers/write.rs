@@ -186,6 +186,7 @@ impl<D: SessionData> Tiers<D> {
         self.begin(SessionId::random(), login, hashes).await
     }
 
+    #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %id))]
     async fn begin(
         &self,
         id: SessionId,
@@ -226,6 +227,7 @@ impl<D: SessionData> Tiers<D> {
     /// [`Error::Conflict`] if others were faster many times over; [`Error::Refused`] if the
     /// session is no longer accepted; [`Error::Data`] if what is stored does not read as `D`;
     /// [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`].
+    #[tracing::instrument(level = "debug", name = "session.update", skip_all, fields(session = %session.id()))]
     pub async fn update(
         &self,
         session: &Session<D>,
@@ -267,6 +269,7 @@ impl<D: SessionData> Tiers<D> {
     /// # Panics
     ///
     /// If the system has no random generator.
+    #[tracing::instrument(level = "debug", name = "session.refresh", skip_all, fields(session = %token.id()))]
     pub async fn refresh(&self, token: &Token) -> Result<Issued<D>, Error> {
         let keys = self.keys();
         if token.kind() != TokenKind::Refresh {
@@ -305,6 +308,7 @@ impl<D: SessionData> Tiers<D> {
     /// # Errors
     ///
     /// [`Error::Store`] if the database could not be written; the session may still be accepted.
+    #[tracing::instrument(level = "debug", name = "session.revoke", skip_all, fields(session = %id))]
     pub async fn revoke(&self, id: SessionId) -> Result<Receipt, Error> {
         self.write(async move |shared: Arc<Shared<D>>| {
             shared.store.revoke(id, shared.clock.now().wall).await?;

@@ -5,6 +5,7 @@ mod config;
 mod counting;
 mod fence;
 mod life;
+mod metrics;
 mod outage;
 mod support;
 mod triggers;

@@ -1,6 +1,5 @@
 //! Nodes of a small service, each test with databases and a Redis of its own.
 
-use std::future::Future;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -170,7 +169,7 @@ impl Service {
 }
 
 /// Waits until `done`, for as long as a very slow machine may take.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+pub(crate) async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     for _ in 0..6000 {
         if done().await {
             return;
