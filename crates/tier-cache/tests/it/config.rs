@@ -103,3 +103,49 @@ fn a_file_that_cannot_be_read_is_named() {
         .to_string();
     assert!(error.contains("/nowhere/at-all.toml"), "{error}");
 }
+
+/// The rows of the tables of docs/configuration.md: section, key, default as written.
+fn documented() -> Vec<(String, String, String)> {
+    let text = include_str!("../../../../docs/configuration.md");
+    let mut section = String::new();
+    let mut rows = Vec::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## `[") {
+            section = heading.split(']').next().unwrap().to_owned();
+        }
+        let cells: Vec<_> = line.split(" | ").collect();
+        if let [key, default, _, _] = cells[..]
+            && let Some(key) = key.strip_prefix("| `")
+        {
+            let key = key.trim_end_matches('`').to_owned();
+            rows.push((section.clone(), key, default.trim_matches('`').to_owned()));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_option_is_documented_with_its_true_default() {
+    let rows = documented();
+    let written = toml::Table::try_from(TierConfig::default()).unwrap();
+    for (section, options) in &written {
+        for key in options.as_table().unwrap().keys() {
+            let there = rows.iter().any(|row| (&row.0, &row.1) == (section, key));
+            assert!(there, "{section}.{key} is not documented");
+        }
+    }
+    for (section, key, default) in rows {
+        let value = match default.as_str() {
+            // Options that have no value unless one is given.
+            "none" | "the system's" => {
+                assert!(written[&section].get(&key).is_none(), "{section}.{key}");
+                continue;
+            }
+            number if number.parse::<f64>().is_ok() => number.to_owned(),
+            text => format!("'{}'", text.trim_matches('"')),
+        };
+        let config = TierConfig::from_toml(&format!("[{section}]\n{key} = {value}"));
+        let config = config.unwrap_or_else(|error| panic!("{section}.{key}: {error}"));
+        assert_eq!(config, TierConfig::default(), "{section}.{key} = {value}");
+    }
+}
