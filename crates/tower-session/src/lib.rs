@@ -73,3 +73,8 @@ pub use tier_cache::{
     self, Credential, Error, Health, Issued, Listed, Login, Receipt, Refusal, SessionData,
     Strictness, Tier, TierConfig, Tiers,
 };
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

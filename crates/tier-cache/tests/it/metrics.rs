@@ -53,8 +53,8 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
 
             eventually("the gauges are set", async || {
                 counted(&snapshotter, &mut all);
-                all.get("session_cached_entries hot").is_some()
-                    && all.get("session_cached_entries warm").is_some()
+                all.contains_key("session_cached_entries hot")
+                    && all.contains_key("session_cached_entries warm")
                     && all["session_pushes_total heard"] >= 2.0
                     && all["session_floors "] >= 1.0
             })
