@@ -154,3 +154,97 @@ impl Default for Fence {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId::from_bytes([1; 16]);
+
+    fn admits(fence: &Fence, version: i64, as_of: i64) -> bool {
+        fence.admits_at(SESSION, Version::new(version), Mark::new(as_of))
+    }
+
+    fn raise(fence: &Fence, version: i64, mark: i64) -> bool {
+        fence.raise(SESSION, Version::new(version), Mark::new(mark))
+    }
+
+    #[test]
+    fn a_floor_keeps_out_what_is_older_and_is_never_lowered() {
+        let fence = Fence::new();
+        assert!(admits(&fence, 1, 0));
+        assert!(raise(&fence, 3, 10));
+        assert!(!admits(&fence, 2, 100));
+        assert!(admits(&fence, 3, 0));
+        assert!(!raise(&fence, 3, 10), "no news");
+        assert!(!raise(&fence, 2, 11));
+        assert!(!admits(&fence, 2, 100));
+    }
+
+    #[test]
+    fn nothing_passes_a_deleted_sessions_floor() {
+        let fence = Fence::new();
+        fence.raise(SESSION, Version::DELETED, Mark::new(1));
+        assert!(!admits(&fence, i64::MAX - 1, i64::MAX));
+    }
+
+    #[test]
+    fn starting_over_refuses_every_record_from_before() {
+        let fence = Fence::new();
+        raise(&fence, 3, 10);
+        fence.restart(Mark::new(11));
+        assert_eq!(fence.floors(), 0);
+        assert!(!admits(&fence, 9, 10));
+        assert!(admits(&fence, 1, 11));
+        // It only ever moves forward.
+        fence.restart(Mark::new(5));
+        assert!(!admits(&fence, 9, 10));
+    }
+
+    #[test]
+    fn forgetting_turns_hits_into_misses_and_never_the_other_way_round() {
+        let fence = Fence::new();
+        for mark in 1..=100_i64 {
+            let id = SessionId::from_bytes(mark.to_be_bytes().repeat(2).try_into().unwrap());
+            fence.raise(id, Version::new(2), Mark::new(mark));
+        }
+        fence.forget_beyond(10, Mark::new(1000));
+        assert!(fence.floors() <= 10 && fence.floors() > 0);
+        for mark in 1..=100_i64 {
+            let id = SessionId::from_bytes(mark.to_be_bytes().repeat(2).try_into().unwrap());
+            // A record that lacks the change has a mark at or below the change's own.
+            assert!(
+                !fence.admits_at(id, Version::new(1), Mark::new(mark)),
+                "{mark}"
+            );
+        }
+        assert!(admits(&fence, 1, 101));
+    }
+
+    #[test]
+    fn forgetting_stops_at_what_the_feed_has_told_completely() {
+        let fence = Fence::new();
+        for byte in 1..=9 {
+            let id = SessionId::from_bytes([byte; 16]);
+            fence.raise(id, Version::new(2), Mark::new(50 + i64::from(byte)));
+        }
+        fence.forget_beyond(2, Mark::new(50));
+        assert_eq!(fence.floors(), 9);
+        assert!(admits(&fence, 2, 50));
+        assert!(!admits(&fence, 2, 49));
+    }
+
+    #[test]
+    fn trust_ends_by_itself_and_is_never_shortened() {
+        let fence = Fence::new();
+        let start = Moment::from_nanos(1000);
+        assert!(!fence.trusts(start));
+        let bound = Duration::from_nanos(50);
+        fence.trust_until(start + bound);
+        fence.trust_until(start);
+        assert!(fence.trusts(Moment::from_nanos(1049)));
+        assert!(!fence.trusts(Moment::from_nanos(1050)));
+    }
+}

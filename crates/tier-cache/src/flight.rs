@@ -79,3 +79,58 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn flights() -> Flights<u8, u32> {
+        Flights::new(TaskTracker::new())
+    }
+
+    #[tokio::test]
+    async fn late_comers_share_the_load_and_the_next_one_is_new() {
+        let (flights, loads) = (flights(), Arc::new(AtomicU32::new(0)));
+        let load = || {
+            let loads = Arc::clone(&loads);
+            async move { loads.fetch_add(1, Ordering::SeqCst) + 1 }
+        };
+        let (one, two) = (flights.run(1, load), flights.run(1, load));
+        assert_eq!((one.await, two.await), (Some(1), Some(1)));
+        while !lock(&flights.loads).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(flights.run(1, load).await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_fails_nobody_and_the_load_lands() {
+        let (flights, landed) = (flights(), Arc::new(Notify::new()));
+        let begun = flights.run(1, || {
+            let landed = Arc::clone(&landed);
+            async move {
+                landed.notify_one();
+                7
+            }
+        });
+        let joined = flights.run(1, || async { unreachable!("it is under way") });
+        drop(begun);
+        assert_eq!(joined.await, Some(7));
+        landed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_load_that_panics_is_told_to_its_waiters_and_is_not_kept() {
+        let flights = flights();
+        let failed = flights.run(1, || async { panic!("as planned") });
+        assert_eq!(failed.await, None);
+        while !lock(&flights.loads).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(flights.run(1, || async { 3 }).await, Some(3));
+    }
+}

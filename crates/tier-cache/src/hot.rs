@@ -279,3 +279,136 @@ impl Expiry<KeyHash, (SessionId, Duration)> for OwnLifetime {
         Some(lookup.1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+    use session_core::{Device, Mark, Timestamp};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    fn entry(id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> {
+        let now = Clock::system().now();
+        let head = Head {
+            id,
+            user: None,
+            is_active: true,
+            revoked_at: None,
+            expires_at: now.wall + Duration::from_secs(600),
+            version: Version::new(version),
+            as_of: Mark::ZERO,
+            access: None,
+            refresh: None,
+        };
+        let body = body.map(|data| Body {
+            device: Device::default(),
+            created_at: Timestamp::from_unix_millis(0),
+            last_seen_at: Timestamp::from_unix_millis(0),
+            data: Ok(data.to_owned()),
+        });
+        let data_len = 100;
+        let record = Record { head, body };
+        Arc::new(Entry::warm(record, data_len, now, &HotConfig::default()))
+    }
+
+    fn hot() -> Hot<String> {
+        Hot::new(&HotConfig::default())
+    }
+
+    #[test]
+    fn a_hit_hands_out_the_very_entry_that_was_kept() {
+        let hot = hot();
+        let entry = entry(SessionId::random(), 1, None);
+        hot.insert(Arc::clone(&entry), |_| true);
+        let hit = hot.get(entry.head().id).unwrap();
+        assert!(Arc::ptr_eq(&hit, &entry));
+    }
+
+    #[test]
+    fn the_later_version_stays_and_of_one_version_the_fuller() {
+        let hot = hot();
+        let id = SessionId::random();
+        let kept = |version, body| {
+            hot.insert(entry(id, version, body), |_| true);
+            let kept = hot.get(id).unwrap();
+            (kept.head().version.get(), kept.body().is_some())
+        };
+        assert_eq!(kept(2, None), (2, false));
+        assert_eq!(kept(1, Some("old")), (2, false));
+        assert_eq!(kept(2, Some("same")), (2, true));
+        assert_eq!(kept(2, None), (2, true));
+        assert_eq!(kept(3, None), (3, false));
+    }
+
+    #[test]
+    fn what_the_gate_refuses_after_the_insert_is_not_there() {
+        let hot = hot();
+        let entry = entry(SessionId::random(), 1, None);
+        assert!(hot.insert(Arc::clone(&entry), |_| false).is_none());
+        assert!(hot.get(entry.head().id).is_none());
+    }
+
+    #[test]
+    fn an_entry_is_not_seen_before_the_gate_has_admitted_it() {
+        let hot = hot();
+        let entry = entry(SessionId::random(), 1, None);
+        let id = entry.head().id;
+        let admitted = hot.insert(entry, |_| {
+            assert!(hot.get(id).is_none(), "nobody sees it yet");
+            true
+        });
+        assert!(admitted.is_some() && hot.get(id).is_some());
+    }
+
+    #[test]
+    fn a_floor_raised_during_the_insert_wins() {
+        let hot = hot();
+        let entry = entry(SessionId::random(), 1, None);
+        let id = entry.head().id;
+        // The gate has said yes when the floor is raised.
+        hot.insert(entry, |_| {
+            hot.remove_below(id, Version::new(2));
+            true
+        });
+        assert!(hot.get(id).is_none());
+    }
+
+    #[test]
+    fn clear_empties_at_once_even_for_what_is_being_inserted() {
+        let hot = hot();
+        let (early, late) = (SessionId::random(), SessionId::random());
+        hot.insert(entry(early, 1, None), |_| true);
+        hot.insert(entry(late, 1, None), |_| {
+            hot.clear();
+            true
+        });
+        assert!(hot.get(early).is_none());
+        assert!(hot.get(late).is_none());
+    }
+
+    #[test]
+    fn the_capacity_in_bytes_is_kept() {
+        let capacity = ByteSize::kib(64);
+        let hot = Hot::new(&HotConfig {
+            capacity,
+            ..HotConfig::default()
+        });
+        for _ in 0..1000 {
+            hot.insert(entry(SessionId::random(), 1, Some("data")), |_| true);
+        }
+        let (entries, bytes) = hot.size();
+        assert!(bytes <= capacity.as_u64(), "{bytes}");
+        assert!(entries > 50, "{entries}");
+    }
+
+    #[test]
+    fn no_entry_outlives_its_session() {
+        let now = Clock::system().now();
+        let mut head = entry(SessionId::random(), 1, None).head().clone();
+        head.expires_at = now.wall + Duration::from_secs(5);
+        let record = Record::<String> { head, body: None };
+        let entry = Entry::warm(record, 0, now, &HotConfig::default());
+        assert_eq!(entry.lifetime, Duration::from_secs(5));
+    }
+}

@@ -149,3 +149,23 @@ fn every_option_is_documented_with_its_true_default() {
         assert_eq!(config, TierConfig::default(), "{section}.{key} = {value}");
     }
 }
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the jail's own error")]
+fn the_environment_goes_over_the_file() {
+    figment::Jail::expect_with(|jail| {
+        jail.create_file("s.toml", "[hot]\nttl = '5m'\n[cold]\npool_size = 3")?;
+        jail.set_env("SESSION_COLD__POOL_SIZE", "7");
+        jail.set_env("SESSION_FENCE__STALENESS_BOUND", "9s");
+        jail.set_env("SESSION_KEY", "the application's own");
+        let config = TierConfig::load(Some("s.toml".as_ref())).expect("it loads");
+        assert_eq!(config.hot.ttl, Duration::from_secs(300));
+        assert_eq!(config.cold.pool_size, 7);
+        assert_eq!(config.fence.staleness_bound, Duration::from_secs(9));
+        jail.set_env("SESSION_COLD__POOL_SIZE", "many");
+        let error = TierConfig::load(None).unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("pool_size"), "{error}");
+        assert!(error.contains("many"), "{error}");
+        Ok(())
+    });
+}

@@ -7,5 +7,6 @@ mod fence;
 mod life;
 mod metrics;
 mod outage;
+mod promotion;
 mod support;
 mod triggers;
