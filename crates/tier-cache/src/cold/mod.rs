@@ -20,9 +20,9 @@ mod postgres;
 mod sqlite;
 
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
+pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sql::SqliteStore;
 pub use store::{Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row};
 
 // What the trait speaks of, so that an implementation needs this crate alone.

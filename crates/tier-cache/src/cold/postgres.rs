@@ -1,45 +1,25 @@
-//! PostgreSQL 13 or newer, spoken in Rust.
+//! How one connects to PostgreSQL.
 
-use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::queries::{
-    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
-    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
-};
-use super::schema::{session_now, sessions, users};
-use super::sql::{Answered, Deadlines, failed, in_task, sql_store};
-use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
-use super::types::{Id, Time, sql};
+use super::sql::{Deadlines, PostgresStore};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
-use crate::metrics;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
-
-sql_store!(
-    /// Sessions in PostgreSQL.
-    PostgresStore,
-    AsyncPgConnection,
-    "postgres"
-);
 
 impl PostgresStore {
     /// A store at `config.url`; connects when it is first used.

@@ -5,9 +5,25 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
 
+use super::queries::{
+    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
+    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
+};
+use super::schema::{session_now, sessions, users};
+use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
+use super::types::{Id, Time, sql};
 use crate::error::StoreError;
+use crate::metrics;
 
 /// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
 macro_rules! sql_store {
@@ -15,8 +31,8 @@ macro_rules! sql_store {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $store {
-            pool: Pool<$connection>,
-            deadlines: Deadlines,
+            pub(super) pool: Pool<$connection>,
+            pub(super) deadlines: Deadlines,
         }
 
         impl $store {
@@ -210,7 +226,21 @@ macro_rules! sql_store {
         }
     };
 }
-pub(super) use sql_store;
+#[cfg(feature = "postgres")]
+sql_store!(
+    /// Sessions in PostgreSQL 13 or newer, spoken in Rust.
+    PostgresStore,
+    diesel_async::AsyncPgConnection,
+    "postgres"
+);
+
+#[cfg(feature = "sqlite")]
+sql_store!(
+    /// Sessions in a SQLite file, for one machine: all processes open the same file.
+    SqliteStore,
+    diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>,
+    "sqlite"
+);
 
 /// How long a store waits for its database.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +249,7 @@ pub(super) struct Deadlines {
     pub(super) statement: Duration,
 }
 
-pub(super) enum Answered<T> {
+enum Answered<T> {
     InTime(T),
     TooLate(StoreError),
 }
@@ -243,7 +273,7 @@ impl Deadlines {
         }
     }
 
-    pub(super) async fn answered<T>(
+    async fn answered<T>(
         self,
         operation: &'static str,
         statement: impl Future<Output = T>,
@@ -274,7 +304,7 @@ pub(super) async fn in_task<T: Send + 'static>(
     }
 }
 
-pub(super) fn failed(operation: &'static str, error: DieselError) -> StoreError {
+fn failed(operation: &'static str, error: DieselError) -> StoreError {
     match &error {
         DieselError::DatabaseError(kind, _) => match kind {
             DatabaseErrorKind::UniqueViolation

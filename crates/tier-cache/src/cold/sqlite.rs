@@ -1,42 +1,20 @@
-//! SQLite, bundled; for one machine, where all nodes open the same file.
+//! How one connects to SQLite, which is bundled.
 
-use std::fmt;
-
-use async_trait::async_trait;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
-use diesel_async::RunQueryDsl;
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
 
-use super::queries::{
-    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
-    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
-};
-use super::schema::{session_now, sessions, users};
-use super::sql::{Answered, Deadlines, failed, in_task, sql_store};
-use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
-use super::types::{Id, Time, sql};
+use super::sql::{Deadlines, SqliteStore, in_task};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
-use crate::metrics;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-
-sql_store!(
-    /// Sessions in a SQLite file.
-    SqliteStore,
-    SyncConnectionWrapper<SqliteConnection>,
-    "sqlite"
-);
 
 impl SqliteStore {
     /// A store in the file that `config.url` names; the file is made when it is first used.
