@@ -65,9 +65,18 @@ impl Fence {
                 .is_none_or(|floor| version >= floor.version)
     }
 
+    /// The instant until which caches may be trusted.
+    ///
+    /// To serve from a cache, read this first, then the cache, then the clock. Whatever the cache
+    /// gives then has survived all floors of the poll that granted this trust, and no time spent
+    /// in between, by a thread or by the whole machine, is left out.
+    pub(crate) fn trusted_until(&self) -> Moment {
+        Moment::from_nanos(self.trusted_until.load(Ordering::Acquire))
+    }
+
     /// Whether caches may be trusted at `now`.
     pub(crate) fn trusts(&self, now: Moment) -> bool {
-        now.nanos() < self.trusted_until.load(Ordering::Acquire)
+        now < self.trusted_until()
     }
 
     /// Trusts caches until `until`; never shortens trust.

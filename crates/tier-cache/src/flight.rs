@@ -57,10 +57,25 @@ where
         };
         let load = load();
         self.tasks.spawn(async move {
-            let _landing = landing;
-            let _ = landed.send(load.await);
+            let value = load.await;
+            // Off the list first: who asks from here on gets a load of its own.
+            drop(landing);
+            let _ = landed.send(value);
         });
         flight
+    }
+
+    /// The result of a load that began after this was called: one that is under way already is
+    /// waited for and not used. All who wait for it share the next one.
+    pub(crate) async fn run_fresh<F>(&self, key: K, load: impl FnOnce() -> F) -> Option<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let under_way = lock(&self.loads).get(&key).cloned();
+        if let Some(under_way) = under_way {
+            under_way.await;
+        }
+        self.run(key, load).await
     }
 }
 
@@ -121,6 +136,30 @@ mod tests {
         drop(begun);
         assert_eq!(joined.await, Some(7));
         landed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_fresh_load_begins_after_it_was_asked_for_and_is_shared_too() {
+        let (flights, loads) = (flights(), Arc::new(AtomicU32::new(0)));
+        let gate = Arc::new(Notify::new());
+        let load = || {
+            let (loads, gate) = (Arc::clone(&loads), Arc::clone(&gate));
+            async move {
+                let number = loads.fetch_add(1, Ordering::SeqCst) + 1;
+                gate.notified().await;
+                number
+            }
+        };
+        let early = flights.run(1, load);
+        let (one, two) = (flights.run_fresh(1, load), flights.run_fresh(1, load));
+        let release = async {
+            for _ in 0..2 {
+                gate.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (early, one, two, ()) = tokio::join!(early, one, two, release);
+        assert_eq!((early, one, two), (Some(1), Some(2), Some(2)));
     }
 
     #[tokio::test]

@@ -55,6 +55,16 @@ impl<D: SessionData> Shared<D> {
         }
     }
 
+    /// Waits for a load of `key` from the database that began after this was called.
+    #[tracing::instrument(level = "debug", name = "session.reread", skip(self))]
+    pub(super) async fn load_fresh(self: &Arc<Self>, key: Key) -> Loaded<D> {
+        let load = || cold(Arc::clone(self), key);
+        match self.flights.run_fresh((key, From::Cold), load).await {
+            Some(loaded) => loaded,
+            None => Err(self.too_late()),
+        }
+    }
+
     pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> Flight<Loaded<D>> {
         self.flights.run((key, from), || {
             let shared = Arc::clone(self);
@@ -97,7 +107,7 @@ impl<D: SessionData> Shared<D> {
 
 /// From the hot tier: an earlier load may have landed since the caller looked.
 fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed<D>> {
-    let entry = shared.hot_entry(key, shared.clock.now())?;
+    let (entry, _) = shared.hot_entry(key)?;
     Some(Landed {
         entry,
         tier: Tier::Hot,
@@ -149,7 +159,7 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
 }
 
 /// From the cold tier.
-pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
+async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
     /// Each try reads a later snapshot, and what refuses it is known to the database before it
     /// is known here; so the second try succeeds but for a change in that very moment.
     const TRIES: u32 = 4;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind};
 
-use super::load::{self, From, Landed};
+use super::load::{From, Landed};
 use super::{Shared, Tiers};
 use crate::clock::Now;
 use crate::config::{Promotion, Strictness};
@@ -94,8 +94,7 @@ impl<D: SessionData> Tiers<D> {
     pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
         let shared = self.shared();
         let (key, shown) = shared.wanted(credential);
-        let now = shared.clock.now();
-        if let Some(entry) = shared.hot_entry(key, now) {
+        if let Some((entry, now)) = shared.hot_entry(key) {
             match verdict(&entry, shown, now) {
                 Verdict::Accepted => {
                     shared.metrics.hot_hits.increment(1);
@@ -152,42 +151,46 @@ impl<D: SessionData> Tiers<D> {
         shared.genuine(credential)?;
         let landed = shared.load(key, From::Warm).await;
         let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
-        let doubt = match self.judge(landed, shown) {
-            Ok(session) => return Ok(session),
-            Err(Verdict::Refused(refusal)) => return Err(refusal),
+        match self.judge(landed, shown) {
+            Ok(session) => Ok(session),
+            Err(Verdict::Refused(refusal)) => Err(refusal),
             // A cache may say yes on its own; its no is confirmed before anyone is logged out.
-            Err(doubt) => doubt,
-        };
-        tracing::trace!(?doubt, "asking the database to confirm a refusal");
-        let landed = shared.load(key, From::Cold).await?;
-        self.judge(landed, shown).map_err(Verdict::into_refusal)
+            Err(doubt) => {
+                tracing::trace!(?doubt, "asking the database to confirm a refusal");
+                self.reread(key, shown).await
+            }
+        }
     }
 
-    /// The session read from the database for this caller alone: a load that was already under
-    /// way may have been asked before the change that the caller wants to know of.
+    /// The session read from the database by a statement that began after this was called: a load
+    /// that was already under way may have been asked before the change that the caller wants to
+    /// know of.
     pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
         let shared = self.shared();
-        let reading = load::cold(Arc::clone(shared), key);
-        let landed = match shared.tasks.spawn(reading).await {
-            Ok(landed) => landed.inspect_err(|refusal| shared.count_miss(refusal))?,
-            Err(_) => return Err(shared.too_late()),
-        };
+        let landed = shared.load_fresh(key).await;
+        let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
         self.judge(landed, shown).map_err(Verdict::into_refusal)
     }
 
     /// What is handed out of what was loaded.
     pub(super) fn judge(&self, landed: Landed<D>, shown: Shown) -> Result<Session<D>, Verdict> {
         let shared = self.shared();
+        // It went through the gate when it landed; but this caller may be late to fetch it.
+        let trusted_until = shared.fence.trusted_until();
+        let admitted = shared.admits(landed.entry.head());
         let now = shared.clock.now();
-        if now.moment >= landed.good_until && !shared.fence.trusts(now.moment) {
-            return Err(Verdict::Refused(shared.too_late()));
+        if !admitted || (now.moment >= trusted_until && now.moment >= landed.good_until) {
+            return Err(Verdict::Doubtful(shared.too_late()));
         }
-        match landed.tier {
-            Tier::Hot => shared.metrics.hot_hits.increment(1),
-            Tier::Warm => shared.metrics.warm_hits.increment(1),
-            Tier::Cold => shared.metrics.cold_hits.increment(1),
+        let verdict = verdict(&landed.entry, shown, now);
+        if !matches!(verdict, Verdict::Doubtful(_)) {
+            match landed.tier {
+                Tier::Hot => shared.metrics.hot_hits.increment(1),
+                Tier::Warm => shared.metrics.warm_hits.increment(1),
+                Tier::Cold => shared.metrics.cold_hits.increment(1),
+            }
         }
-        match verdict(&landed.entry, shown, now) {
+        match verdict {
             Verdict::Accepted => Ok(Session::new(self.clone(), landed.entry, landed.tier, shown)),
             refused => Err(refused),
         }
@@ -238,14 +241,16 @@ impl<D: SessionData> Shared<D> {
         }
     }
 
-    pub(super) fn hot_entry(&self, key: Key, now: Now) -> Option<Arc<Entry<D>>> {
-        if !self.fence.trusts(now.moment) {
-            return None;
-        }
-        match key {
+    /// A session that is hot and may be served, and the instant at which that was so. The order
+    /// of the three readings matters: see [`Fence::trusted_until`](crate::fence::Fence).
+    pub(super) fn hot_entry(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
+        let trusted_until = self.fence.trusted_until();
+        let entry = match key {
             Key::Id(id) => self.hot.get(id),
             Key::AccessJti(hash) | Key::Refresh(hash) => self.hot.get_by(hash),
-        }
+        }?;
+        let now = self.clock.now();
+        (now.moment < trusted_until).then_some((entry, now))
     }
 
     fn count_miss(&self, refusal: &Refusal) {
