@@ -255,7 +255,7 @@ impl TierConfig {
     ///
     /// [`ConfigError`] names the key, the value and what is allowed.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::from_figment(Figment::new().merge(Toml::string(text)))
+        Self::default().overlaid_by(Figment::new().merge(Toml::string(text)))
     }
 
     /// Reads a TOML file, if one is named, and then the environment: `SESSION_FENCE__POLL_INTERVAL`
@@ -266,6 +266,16 @@ impl TierConfig {
     /// [`ConfigError`] names the key, the value, where it stands and what is allowed; also if
     /// the named file cannot be read.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::default().overlaid(file)
+    }
+
+    /// As [`load`](Self::load), for an application with defaults of its own: what neither the
+    /// file nor the environment names stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn overlaid(self, file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = file {
             let text = std::fs::read_to_string(file)
@@ -276,11 +286,11 @@ impl TierConfig {
         let env = Env::prefixed("SESSION_")
             .filter(|key| key.as_str().contains("__"))
             .split("__");
-        Self::from_figment(figment.merge(env))
+        self.overlaid_by(figment.merge(env))
     }
 
-    fn from_figment(given: Figment) -> Result<Self, ConfigError> {
-        let config: Self = Figment::from(Serialized::defaults(Self::default()))
+    fn overlaid_by(self, given: Figment) -> Result<Self, ConfigError> {
+        let config: Self = Figment::from(Serialized::defaults(self))
             .merge(given)
             .extract()
             .map_err(|error| ConfigError(error.to_string()))?;

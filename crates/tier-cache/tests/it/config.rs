@@ -169,3 +169,20 @@ fn the_environment_goes_over_the_file() {
         Ok(())
     });
 }
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the jail's own error")]
+fn an_application_has_defaults_of_its_own() {
+    figment::Jail::expect_with(|jail| {
+        jail.create_file("s.toml", "[cold]\npool_size = 7")?;
+        let mut defaults = TierConfig::default();
+        defaults.cold.url = "sqlite://app.db".into();
+        defaults.cold.pool_size = 3;
+        let config = defaults
+            .overlaid(Some("s.toml".as_ref()))
+            .expect("it loads");
+        assert_eq!(config.cold.url, "sqlite://app.db");
+        assert_eq!(config.cold.pool_size, 7);
+        Ok(())
+    });
+}
