@@ -1,0 +1,203 @@
+//! Who may log in: the table `users`, which the sessions' store brings along, in either database.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
+use tower_session::tier_cache::cold::{ColdStore, PostgresStore, SqliteStore};
+use tower_session::tier_cache::{ColdConfig, StoreError};
+
+use crate::Failure;
+use crate::passwords::Passwords;
+
+/// The users that every demo has, by name; each with [`DEMO_PASSWORD`].
+pub(crate) const DEMO_USERS: [&str; 2] = ["ada", "bob"];
+/// Known to everyone who can read this.
+pub(crate) const DEMO_PASSWORD: &str = "demo";
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        email -> Text,
+        username -> Text,
+        password_hash -> Nullable<Text>,
+        is_active -> Bool,
+    }
+}
+
+diesel::table! {
+    webapp_secrets (name) {
+        name -> Text,
+        secret -> Text,
+    }
+}
+
+/// The accounts, through the pool of the sessions' store.
+#[derive(Clone)]
+pub(crate) enum Accounts {
+    Postgres(PostgresStore),
+    Sqlite(SqliteStore),
+}
+
+/// What a login needs of an account.
+#[derive(Queryable)]
+pub(crate) struct Account {
+    pub(crate) id: i64,
+    pub(crate) password_hash: Option<String>,
+}
+
+/// Why an account could not be looked up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccountsError {
+    #[error("no connection to the database in time")]
+    NoConnection,
+    #[error("the database did not answer in time")]
+    NoAnswer,
+    #[error("no connection to the database: {0}")]
+    Connect(String),
+    #[error("the database refused: {0}")]
+    Refused(#[from] diesel::result::Error),
+}
+
+/// How long a connection, and then an answer, may take. The pool itself would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a query on whichever database it is: the same words, with another type of connection.
+macro_rules! ask {
+    ($accounts:expr, $connection:ident => $query:expr) => {
+        match $accounts {
+            Accounts::Postgres(store) => {
+                let pool = store.pool().clone();
+                in_task(async move {
+                    let $connection = &mut connected(pool.get()).await?;
+                    Ok($query.await?)
+                })
+                .await
+            }
+            Accounts::Sqlite(store) => {
+                let pool = store.pool().clone();
+                in_task(async move {
+                    let $connection = &mut connected(pool.get()).await?;
+                    Ok($query.await?)
+                })
+                .await
+            }
+        }
+    };
+}
+
+impl Accounts {
+    /// Opens the database, and brings its tables to the newest version.
+    pub(crate) async fn open(config: &ColdConfig) -> Result<Self, StoreError> {
+        if config.url.starts_with("sqlite:") {
+            let store = SqliteStore::open(config)?;
+            store.migrate().await?;
+            Ok(Self::Sqlite(store))
+        } else {
+            let store = PostgresStore::open(config)?;
+            store.migrate().await?;
+            Ok(Self::Postgres(store))
+        }
+    }
+
+    /// The same database as the tiers' cold store.
+    pub(crate) fn store(&self) -> Arc<dyn ColdStore> {
+        match self {
+            Self::Postgres(store) => Arc::new(store.clone()),
+            Self::Sqlite(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// The account of an active user; `None` if there is none of this name.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Account>, AccountsError> {
+        // PostgreSQL's text cannot hold it, so no name does.
+        if name.contains('\0') {
+            return Ok(None);
+        }
+        let query = users::table
+            .filter(users::username.eq(name.to_owned()))
+            .filter(users::is_active.eq(true))
+            .select((users::id, users::password_hash));
+        ask!(self, connection => async { query.first::<Account>(connection).await.optional() })
+    }
+
+    /// Adds the demo users that are missing. Several instances may do so at once.
+    pub(crate) async fn add_demo_users(&self, passwords: &Passwords) -> Result<(), Failure> {
+        for name in DEMO_USERS {
+            let query = users::table
+                .filter(users::username.eq(name))
+                .select(users::id);
+            let known = ask!(self, connection => async {
+                query.first::<i64>(connection).await.optional()
+            })?;
+            if known.is_some() {
+                continue;
+            }
+            let hash = passwords.hash(DEMO_PASSWORD).await?;
+            let insert = diesel::insert_into(users::table)
+                .values((
+                    users::email.eq(format!("{name}@example.com")),
+                    users::username.eq(name),
+                    users::password_hash.eq(hash),
+                ))
+                .on_conflict_do_nothing();
+            ask!(self, connection => insert.execute(connection))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps this secret in the database, unless one is kept there; returns the one that is.
+    pub(crate) async fn keep_secret(&self, secret: String) -> Result<String, AccountsError> {
+        const NAME: &str = "session key";
+        /// Two instances that make the table at the same moment would fail on its name, so they
+        /// take turns ("secrets" in ASCII); all of it is one transaction.
+        const TABLE: &str = "SELECT pg_advisory_xact_lock(x'73656372657473'::bigint); \
+             CREATE TABLE IF NOT EXISTS webapp_secrets (name text PRIMARY KEY, secret text NOT NULL);";
+        let insert = diesel::insert_into(webapp_secrets::table)
+            .values((
+                webapp_secrets::name.eq(NAME),
+                webapp_secrets::secret.eq(secret),
+            ))
+            .on_conflict_do_nothing();
+        let kept = webapp_secrets::table
+            .find(NAME)
+            .select(webapp_secrets::secret);
+        ask!(self, connection => async {
+            connection.batch_execute(TABLE).await?;
+            insert.execute(connection).await?;
+            kept.first(connection).await
+        })
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres(_) => "Accounts::Postgres",
+            Self::Sqlite(_) => "Accounts::Sqlite",
+        })
+    }
+}
+
+async fn connected<T, E: fmt::Display>(
+    connection: impl Future<Output = Result<T, E>>,
+) -> Result<T, AccountsError> {
+    match tokio::time::timeout(PATIENCE, connection).await {
+        Ok(connection) => connection.map_err(|error| AccountsError::Connect(error.to_string())),
+        Err(_) => Err(AccountsError::NoConnection),
+    }
+}
+
+/// Drives a query to its end even if nobody waits for it any more: a connection that is left in
+/// the middle of one must not go back to the pool.
+async fn in_task<T: Send + 'static>(
+    query: impl Future<Output = Result<T, AccountsError>> + Send + 'static,
+) -> Result<T, AccountsError> {
+    match tokio::time::timeout(2 * PATIENCE, tokio::spawn(query)).await {
+        Ok(Ok(answer)) => answer,
+        _ => Err(AccountsError::NoAnswer),
+    }
+}

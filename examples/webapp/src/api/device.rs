@@ -1,0 +1,99 @@
+//! The device that a session is made on, as its user would recognise it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
+use tower_session::Device;
+
+/// The device of a request.
+///
+/// Its address is the connection's: behind a proxy that is the proxy's, and only a header that the
+/// proxy is known to overwrite could say more.
+pub(crate) struct From(pub(crate) Device);
+
+impl<S: Sync> FromRequestParts<S> for From {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        /// Characters kept of the header: all of an honest one.
+        const AGENT_MAX: usize = 256;
+
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let agent = parts.headers.get(USER_AGENT).map(|agent| {
+            let text = String::from_utf8_lossy(agent.as_bytes());
+            text.chars().take(AGENT_MAX).collect::<String>()
+        });
+        Ok(Self(Device {
+            ip: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+            label: agent.as_deref().and_then(label).map(Into::into),
+            user_agent: agent.map(Into::into),
+        }))
+    }
+}
+
+/// "Firefox on Linux", as far as the user agent tells.
+fn label(agent: &str) -> Option<String> {
+    // Each names the ones after it too, for the sake of servers long gone.
+    const BROWSERS: [(&str, &str); 6] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    ];
+    const SYSTEMS: [(&str, &str); 6] = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let find = |names: &[(&str, &'static str)]| {
+        let found = names.iter().find(|(part, _)| agent.contains(part));
+        found.map(|&(_, name)| name)
+    };
+    match (find(&BROWSERS), find(&SYSTEMS)) {
+        (Some(browser), Some(system)) => Some(format!("{browser} on {system}")),
+        (Some(name), None) | (None, Some(name)) => Some(name.into()),
+        (None, None) => {
+            // "some-client/1.2 (…)" is at least a name.
+            let name = agent.split(['/', ' ']).next()?;
+            (!name.is_empty()).then(|| name.chars().take(40).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn a_label_names_browser_and_system() {
+        for (agent, expected) in [
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                Some("Firefox on Linux"),
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                 Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+                Some("Edge on Windows"),
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 \
+                 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+                Some("Safari on iPhone"),
+            ),
+            ("curl/7.88.1", Some("curl")),
+            ("some-client/1.2 (what not)", Some("some-client")),
+            ("", None),
+        ] {
+            assert_eq!(label(agent).as_deref(), expected, "{agent}");
+        }
+    }
+}

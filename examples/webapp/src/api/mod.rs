@@ -1,0 +1,61 @@
+//! The handlers, by topic, and what they share.
+
+pub(crate) mod data;
+pub(crate) mod device;
+pub(crate) mod error;
+pub(crate) mod login;
+pub(crate) mod operations;
+pub(crate) mod sessions;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_session::Tiers;
+
+use crate::accounts::Accounts;
+use crate::passwords::Passwords;
+
+pub(crate) use data::Data;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Parts>);
+
+struct Parts {
+    tiers: Tiers<Data>,
+    accounts: Accounts,
+    passwords: Passwords,
+    metrics: PrometheusHandle,
+}
+
+impl Api {
+    pub(crate) fn new(
+        tiers: Tiers<Data>,
+        accounts: Accounts,
+        passwords: Passwords,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            tiers,
+            accounts,
+            passwords,
+            metrics,
+        }))
+    }
+
+    pub(crate) fn tiers(&self) -> &Tiers<Data> {
+        &self.0.tiers
+    }
+
+    fn accounts(&self) -> &Accounts {
+        &self.0.accounts
+    }
+
+    fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
+    fn metrics(&self) -> &PrometheusHandle {
+        &self.0.metrics
+    }
+}

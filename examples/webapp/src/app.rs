@@ -1,0 +1,80 @@
+//! The routes, and what stands before them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{CACHE_CONTROL, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::routing::{delete, get, post, put};
+use tower::ServiceBuilder;
+use tower_http::csrf::CsrfLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+use tower_session::SessionLayer;
+
+use crate::api::{self, Api, error};
+use crate::page;
+
+/// How long a request may take, its body included. The tiers' own deadlines are much shorter, so
+/// it is nearly always the client who is slow.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of a request's body, which leaves room for the largest data a session holds by default.
+const BODY_MAX: usize = 32 * 1024;
+/// Bytes of a login: nobody's name and password take more.
+const LOGIN_MAX: usize = 4 * 1024;
+
+pub(crate) fn router(api: Api) -> Router {
+    let sessions = SessionLayer::new(api.tiers().clone());
+    let own = Router::new()
+        .route("/me", get(api::sessions::me))
+        .route("/sessions", get(api::sessions::list))
+        .route("/sessions/{id}", delete(api::sessions::revoke))
+        .route("/logout", post(api::login::logout))
+        .route("/data", get(api::data::read).merge(put(api::data::write)))
+        .route_layer(sessions);
+    // A stale cookie must not stand in the way of these.
+    let doors = Router::new()
+        .route("/login", post(api::login::login))
+        .route("/refresh", post(api::login::refresh))
+        .layer(DefaultBodyLimit::max(LOGIN_MAX));
+    let operations = Router::new()
+        .route("/healthz", get(api::operations::healthz))
+        .route("/readyz", get(api::operations::readyz))
+        .route("/metrics", get(api::operations::metrics));
+
+    Router::new()
+        .merge(own)
+        .merge(doors)
+        .merge(operations)
+        .merge(page::routes())
+        .with_state(api)
+        .layer(
+            ServiceBuilder::new()
+                .layer(TraceLayer::new_for_http().make_span_with(span))
+                .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(header(REFERRER_POLICY, "no-referrer"))
+                .layer(header(CACHE_CONTROL, "no-store"))
+                .layer(map_response(error::in_json))
+                // The cookie's SameSite=Lax lets a sibling site's forms through; this does not.
+                .layer(CsrfLayer::new())
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::REQUEST_TIMEOUT,
+                    PATIENCE,
+                ))
+                .layer(DefaultBodyLimit::max(BODY_MAX)),
+        )
+}
+
+/// Adds a header to each response that does not have it.
+fn header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+/// What a log says of a request: no header, since those hold tokens, and no query.
+fn span<B>(request: &Request<B>) -> tracing::Span {
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::debug_span!("request", %method, path)
+}

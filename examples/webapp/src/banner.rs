@@ -1,0 +1,120 @@
+//! What the service prints for whoever started it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tower_session::tier_cache::{WarmHealth, without_password};
+use tower_session::{TierConfig, Tiers};
+
+use crate::Failure;
+use crate::accounts::{DEMO_PASSWORD, DEMO_USERS};
+use crate::api::Data;
+
+/// What is to be said that the tiers do not know themselves.
+#[derive(Debug)]
+pub(crate) struct Banner {
+    pub(crate) address: SocketAddr,
+    /// Where the root key is from.
+    pub(crate) key: String,
+    pub(crate) private_redis: bool,
+    /// Why there is no private Redis although one was wanted.
+    pub(crate) no_private_redis: Option<String>,
+}
+
+/// Says in one line why the service does not run.
+pub(crate) fn failure(failure: &Failure) {
+    let text = failure.to_string();
+    let line: Vec<&str> = text.split_whitespace().collect();
+    eprintln!("webapp: {}", line.join(" "));
+}
+
+impl Banner {
+    pub(crate) fn print(&self, tiers: &Tiers<Data>) {
+        let warm = tiers.health().warm;
+        println!("tiers: {}", self.tiers(tiers.config(), warm));
+        println!("session key: from {}{}", self.key, self.about_key());
+        println!(
+            "users: {}, each with the password {DEMO_PASSWORD:?}",
+            DEMO_USERS.join(" and ")
+        );
+        if !self.address.ip().is_loopback() {
+            println!(
+                "warning: others can reach this over plain HTTP, and the demo users' password is \
+                 no secret"
+            );
+        }
+        let base = base(self.address);
+        println!("listening on {base}, Ctrl-C stops; the page is there, or try");
+        for line in curl(self.address, &base) {
+            println!("  {line}");
+        }
+    }
+
+    /// Which tiers are on, and how to get the others: one line.
+    fn tiers(&self, config: &TierConfig, health: Option<WarmHealth>) -> String {
+        let warm = match (&config.warm.url, &self.no_private_redis) {
+            (Some(_), _) if self.private_redis => {
+                "a private redis-server (--redis URL names one to share)".into()
+            }
+            (Some(url), _) => {
+                let state = match health {
+                    Some(WarmHealth::Up) => "",
+                    _ => " (not reached yet; used as soon as it is)",
+                };
+                format!("{}{state}", without_password(url))
+            }
+            (None, Some(reason)) => {
+                format!("none: {reason} (install it, or name one by --redis URL)")
+            }
+            (None, None) => "none (leave out --no-redis, or name one by --redis URL)".into(),
+        };
+        let url = &config.cold.url;
+        let cold = match url.strip_prefix("sqlite://") {
+            Some(path) => format!("SQLite {path} (--database postgres://… for PostgreSQL)"),
+            None => format!("PostgreSQL {}", without_password(url)),
+        };
+        let hot = config.hot.capacity;
+        format!("hot: {hot} in the process; warm: {warm}; cold: {cold}")
+    }
+
+    /// That a key nobody chose is a demo's choice.
+    fn about_key(&self) -> &'static str {
+        match self.key.as_str() {
+            "SESSION_KEY" => "",
+            _ => ", good for a demo; SESSION_KEY sets another, the same on all instances",
+        }
+    }
+}
+
+/// The URL to show. Over plain HTTP clients take the session cookie from `localhost` alone.
+fn base(address: SocketAddr) -> String {
+    match is_localhost(address.ip()) {
+        true => format!("http://localhost:{}", address.port()),
+        false => format!("http://{address}"),
+    }
+}
+
+fn is_localhost(ip: IpAddr) -> bool {
+    ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
+}
+
+/// Three lines that log in, ask who that is, and list the sessions.
+fn curl(address: SocketAddr, base: &str) -> [String; 3] {
+    let login = format!(
+        r#"-H 'content-type: application/json' -d '{{"username":"{}","password":"{DEMO_PASSWORD}"}}' {base}/login"#,
+        DEMO_USERS[0]
+    );
+    if is_localhost(address.ip()) {
+        [
+            format!("curl -c cookies.txt {login}"),
+            format!("curl -b cookies.txt {base}/me"),
+            format!("curl -b cookies.txt {base}/sessions"),
+        ]
+    } else {
+        // No cookie there, so the token is shown by hand.
+        [
+            format!(r#"TOKEN=$(curl -s {login} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')"#),
+            format!(r#"curl -H "Authorization: Bearer $TOKEN" {base}/me"#),
+            format!(r#"curl -H "Authorization: Bearer $TOKEN" {base}/sessions"#),
+        ]
+    }
+}

@@ -1,0 +1,31 @@
+//! The page for people: three static files, so that the policy can forbid scripts in the page.
+
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::routing::{MethodRouter, get};
+
+use crate::api::Api;
+
+/// Only our own files, no other site's, and nobody may put the page into a frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/", file("text/html", include_str!("index.html")))
+        .route("/page.css", file("text/css", include_str!("page.css")))
+        .route("/page.js", file("text/javascript", include_str!("page.js")))
+        .route("/icon.svg", file("image/svg+xml", include_str!("icon.svg")))
+}
+
+fn file(kind: &'static str, content: &'static str) -> MethodRouter<Api> {
+    get(move || async move {
+        let headers = [
+            (CONTENT_TYPE, format!("{kind}; charset=utf-8")),
+            (CACHE_CONTROL, "no-cache".into()),
+            (CONTENT_SECURITY_POLICY, POLICY.into()),
+        ];
+        (headers, content)
+    })
+}

@@ -1,0 +1,100 @@
+//! Where the root key comes from, which all instances of one service must share.
+
+use std::env;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use tower_session::SecretKey;
+
+use crate::Failure;
+use crate::accounts::Accounts;
+
+/// The root key, and where it is from in words.
+///
+/// Without `SESSION_KEY` a random one is made once and kept where every instance finds it that
+/// could share a session with this one:
+///
+/// * SQLite is one file on one machine: the key is in a file beside it that only its owner reads.
+/// * PostgreSQL is all that two instances are sure to share, so the key is in a table there: with a
+///   file on each machine the second instance would refuse the tokens of the first. What that
+///   costs: who reads the whole database gets past the MAC that keeps forged tokens from causing
+///   I/O, and, if able to write to Redis as well, could seal a record there. A token still cannot
+///   be made of it, since the database holds only hashes of the tokens' random secrets. A demo
+///   may choose so; a service that matters sets `SESSION_KEY`.
+pub(crate) async fn root(
+    accounts: &Accounts,
+    database: &str,
+) -> Result<(SecretKey, String), Failure> {
+    if let Some(text) = env::var_os("SESSION_KEY") {
+        let key = SecretKey::new(text.into_encoded_bytes())
+            .map_err(|error| format!("SESSION_KEY: {error}"))?;
+        return Ok((key, "SESSION_KEY".into()));
+    }
+    let (text, origin) = match accounts {
+        Accounts::Postgres(_) => {
+            let text = accounts.keep_secret(random_text()?).await?;
+            (text, "the database's table webapp_secrets".into())
+        }
+        Accounts::Sqlite(_) => {
+            let path = beside(database);
+            let text = kept_in(&path)
+                .map_err(|error| format!("cannot keep a key in {}: {error}", path.display()))?;
+            (text, path.display().to_string())
+        }
+    };
+    let key = SecretKey::new(text.trim()).map_err(|error| format!("{origin}: {error}"))?;
+    Ok((key, origin))
+}
+
+fn beside(database: &str) -> PathBuf {
+    let path = database.strip_prefix("sqlite://").unwrap_or(database);
+    format!("{path}.key").into()
+}
+
+/// The text in the file, which is made, whole or not at all, if it is not there; whoever comes
+/// second reads what the first has written.
+fn kept_in(path: &Path) -> Result<String, Failure> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        read => return Ok(read?),
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // Readable by its owner alone from the first moment.
+    let mut file = NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", random_text()?)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error.into()),
+        _ => Ok(fs::read_to_string(path)?),
+    }
+}
+
+/// 32 random bytes as hexadecimal text, which would do as `SESSION_KEY` too.
+fn random_text() -> Result<String, Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("webapp.db.key");
+        let first = kept_in(&path).unwrap();
+        assert_eq!(first.trim().len(), 64);
+        assert_eq!(kept_in(&path).unwrap(), first);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

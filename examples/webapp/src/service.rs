@@ -1,0 +1,125 @@
+//! How the service starts, runs and stops.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::process;
+use std::time::Duration;
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tower_session::{Tiers, TokenKeys};
+
+use crate::accounts::Accounts;
+use crate::api::{Api, Data};
+use crate::banner::Banner;
+use crate::cli::Settings;
+use crate::passwords::Passwords;
+use crate::private_redis::PrivateRedis;
+use crate::signals::Signals;
+use crate::{Failure, app, secret};
+
+/// How long requests that are under way may take to end once the service is asked to.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long the tiers may take to end after that.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// The service with all that it needs, ready to take requests.
+pub(crate) struct Service {
+    listener: TcpListener,
+    app: Router,
+    tiers: Tiers<Data>,
+    redis: Option<PrivateRedis>,
+    banner: Banner,
+}
+
+impl Service {
+    /// Opens all that the service needs. Dropping the future, or the service, lets go of it all.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        let Settings {
+            listen,
+            mut tiers,
+            private_redis,
+        } = settings;
+
+        // The port first: it is what most often is not to be had, and it costs nothing.
+        let listener = TcpListener::bind(&listen).await.map_err(|error| {
+            format!("cannot listen on {listen}: {error}; --listen names another")
+        })?;
+        let address = listener.local_addr()?;
+        // Before the tiers, which take their handles when they start.
+        let metrics = PrometheusBuilder::new().install_recorder()?;
+
+        let accounts = Accounts::open(&tiers.cold).await?;
+        let (root, key) = secret::root(&accounts, &tiers.cold.url).await?;
+        let passwords = Passwords::new()?;
+        accounts.add_demo_users(&passwords).await?;
+
+        let (redis, missing) = match private_redis {
+            false => (None, None),
+            true => match PrivateRedis::start().await {
+                Ok(redis) => (Some(redis), None),
+                Err(reason) => (None, Some(reason)),
+            },
+        };
+        if let Some(redis) = &redis {
+            tiers.warm.url = Some(redis.url());
+        }
+
+        let tiers = Tiers::builder(tiers, TokenKeys::new(&root))
+            .store(accounts.store())
+            .start()
+            .await?;
+        let banner = Banner {
+            address,
+            key,
+            private_redis: redis.is_some(),
+            no_private_redis: missing,
+        };
+        let app = app::router(Api::new(tiers.clone(), accounts, passwords, metrics));
+        Ok(Self {
+            listener,
+            app,
+            tiers,
+            redis,
+            banner,
+        })
+    }
+
+    /// Serves until a signal comes; then takes no new connections, lets the requests under way
+    /// end, and stops all that was started. A second signal ends the process at once.
+    pub(crate) async fn run(self, mut signals: Signals) -> Result<(), Failure> {
+        self.banner.print(&self.tiers);
+        let app = self.app.into_make_service_with_connect_info::<SocketAddr>();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = axum::serve(self.listener, app).with_graceful_shutdown(async {
+            // An error means that the sender is gone, and we with it.
+            let _ = stopped.await;
+        });
+        let mut server = pin!(server.into_future());
+
+        tokio::select! {
+            ended = &mut server => return Ok(ended?),
+            () = signals.next() => {}
+        }
+        println!("stopping: requests under way have {DRAIN:?} to end; once more stops at once");
+        let orderly = async {
+            let _ = stop.send(());
+            if tokio::time::timeout(DRAIN, server).await.is_err() {
+                tracing::warn!("some requests did not end in time, and are cut off");
+            }
+            if !self.tiers.shutdown(SETTLE).await {
+                tracing::warn!("some work of the session tiers did not end in time");
+            }
+            if let Some(redis) = self.redis {
+                redis.stop().await;
+            }
+        };
+        tokio::select! {
+            () = orderly => Ok(()),
+            // The keeper of the private Redis hears of our end and sees to it.
+            () = signals.next() => process::exit(130),
+        }
+    }
+}
