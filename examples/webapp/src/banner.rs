@@ -105,16 +105,16 @@ fn curl(address: SocketAddr, base: &str) -> [String; 3] {
     );
     if is_localhost(address.ip()) {
         [
-            format!("curl -c cookies.txt {login}"),
-            format!("curl -b cookies.txt {base}/me"),
-            format!("curl -b cookies.txt {base}/sessions"),
+            format!(r"curl -w '\n' -c cookies.txt {login}"),
+            format!(r"curl -w '\n' -b cookies.txt {base}/me"),
+            format!(r"curl -w '\n' -b cookies.txt {base}/sessions"),
         ]
     } else {
         // No cookie there, so the token is shown by hand.
         [
             format!(r#"TOKEN=$(curl -s {login} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')"#),
-            format!(r#"curl -H "Authorization: Bearer $TOKEN" {base}/me"#),
-            format!(r#"curl -H "Authorization: Bearer $TOKEN" {base}/sessions"#),
+            format!(r#"curl -w '\n' -H "Authorization: Bearer $TOKEN" {base}/me"#),
+            format!(r#"curl -w '\n' -H "Authorization: Bearer $TOKEN" {base}/sessions"#),
         ]
     }
 }

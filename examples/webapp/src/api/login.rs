@@ -54,7 +54,7 @@ pub(crate) async fn login(
     let (Some(id), true) = (id, matches) else {
         return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
-            "there is no such user, or the password is another one",
+            "wrong username or password",
         ));
     };
     let issued = api.tiers().login(Login::user(id).device(device)).await?;

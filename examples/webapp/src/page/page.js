@@ -37,7 +37,7 @@ async function ask(method, path, body) {
 
 function say(text, isBad = false) {
   const message = at("message");
-  message.textContent = text;
+  message.textContent = text.charAt(0).toUpperCase() + text.slice(1);
   message.classList.toggle("bad", isBad);
   message.hidden = text === "";
 }

@@ -1,1 +1,11 @@
-//! stub
+//! The service as its users have it: the program itself, over HTTP.
+//!
+//! `cargo run -q -p testbed -- cargo test -p webapp` runs these beside a PostgreSQL.
+
+mod errors;
+mod http;
+mod instances;
+mod life;
+mod redis;
+mod routes;
+mod support;

@@ -1,0 +1,293 @@
+//! What each route does when all is well, on either database.
+
+use serde_json::json;
+use testbed::{Database, Redis, SqliteFile};
+
+use crate::support::{App, Tokens, folder};
+
+/// Makes of each function two tests: on SQLite alone, and on PostgreSQL and Redis.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[test]
+                fn $name() {
+                    let (file, folder) = (super::SqliteFile::create(), super::folder());
+                    let app = super::App::start(
+                        folder.path(),
+                        &["--database", &file.url(), "--no-redis"],
+                    );
+                    super::$name(&app, &|sql| file.sql(sql));
+                }
+            )*
+        }
+        mod on_postgres_and_redis {
+            $(
+                #[test]
+                fn $name() {
+                    let (database, redis) = (super::Database::create(), super::Redis::start());
+                    let folder = super::folder();
+                    let app = super::App::start(
+                        folder.path(),
+                        &["--database", &database.url(), "--redis", &redis.url()],
+                    );
+                    super::$name(&app, &|sql| database.sql(sql));
+                }
+            )*
+        }
+    };
+}
+
+type Sql<'a> = &'a dyn Fn(&str) -> String;
+
+on_both!(
+    a_login_is_known_by_cookie_and_by_token,
+    a_user_sees_and_ends_own_sessions_only,
+    a_logout_ends_the_session,
+    a_refresh_replaces_both_tokens,
+    data_is_kept_per_session,
+    plain_sql_revokes,
+    operators_see_health_and_metrics,
+    the_page_brings_its_own_files,
+);
+
+fn a_login_is_known_by_cookie_and_by_token(app: &App, sql: Sql<'_>) {
+    let body = json!({ "username": "ada", "password": "demo" });
+    let login = app.post("/login").json(body).send().expect(200);
+    let tokens = Tokens::of(&login);
+    assert!(login.json()["expires_at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(login.header("cache-control"), Some("no-store"));
+    let cookie = login.header("set-cookie").unwrap();
+    for part in ["HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Expires="] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let stored = sql("SELECT id FROM sessions");
+    assert_eq!(stored.trim(), tokens.id);
+
+    for me in [
+        app.get("/me").cookie(&tokens.access),
+        app.get("/me").bearer(&tokens.access),
+    ] {
+        let me = me.send().expect(200).json();
+        let id = me["user"]["id"].as_i64().unwrap();
+        assert_eq!(
+            me["user"],
+            json!({ "id": id, "email": "ada@example.com", "username": "ada" })
+        );
+        assert_eq!(me["session"]["id"], tokens.id);
+        assert_eq!(me["session"]["version"], 1);
+        assert_eq!(me["tier"], "hot");
+    }
+    app.log_in("bob");
+}
+
+fn a_user_sees_and_ends_own_sessions_only(app: &App, _: Sql<'_>) {
+    let body = json!({ "username": "ada", "password": "demo" });
+    let first = app
+        .post("/login")
+        .header("User-Agent", "curl/7.88.1")
+        .json(body)
+        .send();
+    let first = Tokens::of(&first);
+    let second = app.log_in("ada");
+    let bobs = app.log_in("bob");
+
+    let listed = app
+        .get("/sessions")
+        .bearer(&second.access)
+        .send()
+        .expect(200)
+        .json();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 2);
+    let of = |id: &str| listed.iter().find(|one| one["id"] == id).unwrap();
+    assert_eq!(of(&first.id)["current"], false);
+    assert_eq!(of(&second.id)["current"], true);
+    assert_eq!(
+        of(&first.id)["device"],
+        json!({ "ip": "127.0.0.1", "user_agent": "curl/7.88.1", "label": "curl" })
+    );
+
+    // Not bob's, and the answer does not tell it from one that never was.
+    let path = |id: &str| format!("/sessions/{id}");
+    let foreign = app.delete(&path(&bobs.id)).bearer(&second.access).send();
+    let unknown = app
+        .delete("/sessions/00000000-0000-4000-8000-000000000000")
+        .bearer(&second.access)
+        .send();
+    assert_eq!(
+        foreign.expect_error(404).body,
+        unknown.expect_error(404).body
+    );
+    app.me(&bobs).expect(200);
+
+    let ended = app
+        .delete(&path(&first.id))
+        .bearer(&second.access)
+        .send()
+        .expect(200);
+    let within = ended.json()["effective_within_ms"].as_u64().unwrap();
+    assert!((1..=30_000).contains(&within), "{within}");
+    assert_eq!(ended.header("set-cookie"), None);
+    app.me(&first).expect_error(401);
+    app.me(&second).expect(200);
+    app.delete(&path(&first.id))
+        .bearer(&second.access)
+        .send()
+        .expect_error(404);
+
+    let own = app
+        .delete(&path(&second.id))
+        .cookie(&second.access)
+        .send()
+        .expect(200);
+    assert_eq!(own.cookie(), "");
+    app.me(&second).expect_error(401);
+}
+
+fn a_logout_ends_the_session(app: &App, sql: Sql<'_>) {
+    let tokens = app.log_in("ada");
+    let other = app.log_in("ada");
+    let out = app
+        .post("/logout")
+        .cookie(&tokens.access)
+        .send()
+        .expect(200);
+    assert!(out.json()["effective_within_ms"].as_u64().unwrap() <= 30_000);
+    assert_eq!(out.cookie(), "");
+    app.me(&tokens).expect_error(401);
+    app.refresh(&tokens.refresh).expect_error(401);
+    app.me(&other).expect(200);
+    let revoked = sql("SELECT id FROM sessions WHERE revoked_at IS NOT NULL");
+    assert_eq!(revoked.trim(), tokens.id);
+
+    let again = app
+        .post("/logout")
+        .cookie(&tokens.access)
+        .send()
+        .expect_error(401);
+    assert_eq!(again.cookie(), "");
+}
+
+fn a_refresh_replaces_both_tokens(app: &App, _: Sql<'_>) {
+    let old = app.log_in("ada");
+    let new = Tokens::of(&app.refresh(&old.refresh));
+    assert_eq!(new.id, old.id);
+    let me = app.me(&new).expect(200).json();
+    assert_eq!(me["session"]["version"], 2);
+    app.me(&old).expect_error(401);
+    app.refresh(&old.refresh).expect_error(401);
+}
+
+fn data_is_kept_per_session(app: &App, _: Sql<'_>) {
+    let (one, other) = (app.log_in("ada"), app.log_in("ada"));
+    let empty = json!({ "theme": "system", "note": "", "basket": [] });
+    let read = |tokens: &Tokens| {
+        app.get("/data")
+            .bearer(&tokens.access)
+            .send()
+            .expect(200)
+            .json()
+    };
+    assert_eq!(read(&one), empty);
+
+    let sent = json!({ "theme": "dark", "note": "Grüße 🦀", "basket": [{ "name": "tea" }] });
+    let put = app
+        .put("/data")
+        .bearer(&one.access)
+        .json(sent)
+        .send()
+        .expect(200)
+        .json();
+    let basket = json!([{ "name": "tea", "count": 1 }]);
+    assert_eq!(
+        put,
+        json!({ "theme": "dark", "note": "Grüße 🦀", "basket": basket })
+    );
+    assert_eq!(read(&one), put);
+    assert_eq!(read(&other), empty);
+}
+
+fn plain_sql_revokes(app: &App, sql: Sql<'_>) {
+    let tokens = app.log_in("ada");
+    app.me(&tokens).expect(200);
+    sql(&format!(
+        "UPDATE sessions SET is_active = false WHERE id = '{}'",
+        tokens.id
+    ));
+    crate::support::eventually("the service hears of it", || app.me(&tokens).status == 401);
+    app.me(&tokens).expect_error(401);
+
+    let bobs = app.log_in("bob");
+    sql("UPDATE users SET is_active = false WHERE username = 'bob'");
+    crate::support::eventually("bob is out", || app.me(&bobs).status == 401);
+    let body = json!({ "username": "bob", "password": "demo" });
+    app.post("/login").json(body).send().expect_error(401);
+}
+
+fn operators_see_health_and_metrics(app: &App, _: Sql<'_>) {
+    assert_eq!(
+        app.get("/healthz").send().expect(200).json()["status"],
+        "ok"
+    );
+    let ready = app.get("/readyz").send().expect(200).json();
+    assert_eq!(ready["ready"], true);
+    assert_eq!(ready["trusting"], true);
+    let has_redis = !app.tiers().contains("warm: none");
+    assert_eq!(
+        ready["warm"],
+        if has_redis { json!("up") } else { json!(null) }
+    );
+    let kind = if has_redis { "postgres" } else { "sqlite" };
+    assert_eq!(ready["cold"], kind);
+
+    let tokens = app.log_in("ada");
+    let hot = "session_lookups_total{tier=\"hot\"}";
+    let loads = "session_db_queries_total{op=\"load\"}";
+    let before = (app.metric(hot), app.metric(loads));
+    for _ in 0..10 {
+        assert_eq!(app.tier(&tokens), "hot");
+    }
+    assert_eq!(app.metric(hot), before.0 + 10.0);
+    assert_eq!(app.metric(loads), before.1);
+    for tier in ["warm", "cold", "miss"] {
+        app.metric(&format!("session_lookups_total{{tier=\"{tier}\"}}"));
+    }
+    app.metric("session_rebuilds_total");
+    crate::support::eventually("what is hot is counted", || {
+        app.metric("session_cached_entries{tier=\"hot\"}") >= 1.0
+            && app.metric("session_cached_bytes{tier=\"hot\"}") > 0.0
+    });
+    let metrics = app.get("/metrics").send();
+    assert!(
+        metrics
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert!(metrics.body.contains("\nsession_redis_commands_total"));
+    assert!(!metrics.body.contains(&tokens.id));
+}
+
+fn the_page_brings_its_own_files(app: &App, _: Sql<'_>) {
+    let page = app.get("/").send().expect(200);
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    // What the policy would not let run.
+    assert!(!page.body.contains("<style") && !page.body.contains("style="));
+    assert!(!page.body.contains("<script>") && !page.body.contains(" onclick"));
+    for (path, kind) in [
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/icon.svg", "image/svg+xml"),
+    ] {
+        assert!(page.body.contains(&format!("\"{path}\"")), "{path}");
+        let file = app.get(path).send().expect(200);
+        assert!(file.header("content-type").unwrap().starts_with(kind));
+        assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+    }
+}
