@@ -1,5 +1,7 @@
 //! What the service prints for whoever started it.
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tower_session::tier_cache::{WarmHealth, without_password};
@@ -20,6 +22,11 @@ pub(crate) struct Banner {
     pub(crate) no_private_redis: Option<String>,
 }
 
+/// Prints a line. That nobody reads it any more (`webapp | head`) is no reason to end.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// Says in one line why the service does not run.
 pub(crate) fn failure(failure: &Failure) {
     let text = failure.to_string();
@@ -30,22 +37,28 @@ pub(crate) fn failure(failure: &Failure) {
 impl Banner {
     pub(crate) fn print(&self, tiers: &Tiers<Data>) {
         let warm = tiers.health().warm;
-        println!("tiers: {}", self.tiers(tiers.config(), warm));
-        println!("session key: from {}{}", self.key, self.about_key());
-        println!(
-            "users: {}, each with the password {DEMO_PASSWORD:?}",
-            DEMO_USERS.join(" and ")
-        );
+        let users = DEMO_USERS.join(" and ");
+        say(format_args!("tiers: {}", self.tiers(tiers.config(), warm)));
+        say(format_args!(
+            "session key: from {}{}",
+            self.key,
+            self.about_key()
+        ));
+        say(format_args!(
+            "users: {users}, each with the password {DEMO_PASSWORD:?}"
+        ));
         if !self.address.ip().is_loopback() {
-            println!(
+            say(
                 "warning: others can reach this over plain HTTP, and the demo users' password is \
-                 no secret"
+                 no secret",
             );
         }
         let base = base(self.address);
-        println!("listening on {base}, Ctrl-C stops; the page is there, or try");
+        say(format_args!(
+            "listening on {base}, Ctrl-C stops; the page is there, or try"
+        ));
         for line in curl(self.address, &base) {
-            println!("  {line}");
+            say(format_args!("  {line}"));
         }
     }
 

@@ -9,6 +9,7 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tower_session::tier_cache::without_password;
 use tower_session::{Tiers, TokenKeys};
 
 use crate::accounts::Accounts;
@@ -18,7 +19,7 @@ use crate::cli::Settings;
 use crate::passwords::Passwords;
 use crate::private_redis::PrivateRedis;
 use crate::signals::Signals;
-use crate::{Failure, app, secret};
+use crate::{Failure, app, banner, secret};
 
 /// How long requests that are under way may take to end once the service is asked to.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -51,7 +52,10 @@ impl Service {
         // Before the tiers, which take their handles when they start.
         let metrics = PrometheusBuilder::new().install_recorder()?;
 
-        let accounts = Accounts::open(&tiers.cold).await?;
+        let database = without_password(&tiers.cold.url);
+        let accounts = Accounts::open(&tiers.cold)
+            .await
+            .map_err(|error| format!("the database {database} cannot be used: {error}"))?;
         let (root, key) = secret::root(&accounts, &tiers.cold.url).await?;
         let passwords = Passwords::new()?;
         accounts.add_demo_users(&passwords).await?;
@@ -103,7 +107,9 @@ impl Service {
             ended = &mut server => return Ok(ended?),
             () = signals.next() => {}
         }
-        println!("stopping: requests under way have {DRAIN:?} to end; once more stops at once");
+        banner::say(format_args!(
+            "stopping: requests under way have {DRAIN:?} to end; once more stops at once"
+        ));
         let orderly = async {
             let _ = stop.send(());
             if tokio::time::timeout(DRAIN, server).await.is_err() {
