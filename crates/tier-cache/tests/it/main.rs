@@ -8,5 +8,6 @@ mod life;
 mod metrics;
 mod outage;
 mod promotion;
+mod races;
 mod support;
 mod triggers;
