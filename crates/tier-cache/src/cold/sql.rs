@@ -306,11 +306,15 @@ pub(super) async fn in_task<T: Send + 'static>(
 
 fn failed(operation: &'static str, error: DieselError) -> StoreError {
     match &error {
-        DieselError::DatabaseError(kind, _) => match kind {
+        DieselError::DatabaseError(kind, info) => match kind {
             DatabaseErrorKind::UniqueViolation
             | DatabaseErrorKind::ForeignKeyViolation
             | DatabaseErrorKind::NotNullViolation
             | DatabaseErrorKind::CheckViolation => StoreError::permanent(operation, error),
+            // What SQLite's triggers say in place of a unique key.
+            DatabaseErrorKind::Unknown if info.message().ends_with("delete it first") => {
+                StoreError::permanent(operation, error)
+            }
             _ => StoreError::transient(operation, error),
         },
         _ => StoreError::permanent(operation, error),

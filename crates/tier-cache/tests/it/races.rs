@@ -6,12 +6,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tier_cache::{Clock, Login, Tiers};
+use tokio_postgres::error::SqlState;
 
-use crate::support::{Basket, Cold, Service, eventually, on_both};
+use crate::support::{Basket, Cold, Service, eventually};
 
-on_both!(an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then);
-
-/// Lets a future get as far as it can now.
+/// Lets a future get as far as it can now; on one thread, so that nothing else goes on meanwhile.
 async fn begin(mut future: std::pin::Pin<&mut impl Future>) {
     poll_fn(|cx| {
         assert!(future.as_mut().poll(cx).is_pending(), "it needs I/O");
@@ -20,8 +19,9 @@ async fn begin(mut future: std::pin::Pin<&mut impl Future>) {
     .await;
 }
 
-async fn an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then(cold: Cold) {
-    let service = Service::without_redis(cold);
+#[tokio::test]
+async fn an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then() {
+    let service = Service::without_redis(Cold::postgres());
     let issued = service.node().await.login(Login::guest()).await.unwrap();
     let (token, id) = (issued.access, issued.session.id());
     let clock = Clock::manual();
@@ -51,4 +51,81 @@ async fn an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then(col
     })
     .await;
     waiting.await.expect_err("it was revoked long ago");
+}
+
+/// A connection of another program.
+async fn other_program(cold: &Cold) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&cold.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_not_switched_off_past_a_session_that_the_transaction_does_not_see() {
+    let service = Service::without_redis(Cold::postgres());
+    let node = service.node().await;
+    let (ada, bob) = (service.cold.add_user("ada"), service.cold.add_user("bob"));
+    // One who had a session before, and one who had none.
+    node.login(Login::user(ada)).await.unwrap();
+    for (user, isolation) in [(ada, "REPEATABLE READ"), (bob, "SERIALIZABLE")] {
+        let other = other_program(&service.cold).await;
+        let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM sessions");
+        other.batch_execute(&begin).await.unwrap();
+        let issued = node.login(Login::user(user)).await.unwrap();
+        let id = issued.session.id();
+        let off = format!("UPDATE users SET is_active = false WHERE id = {user}; COMMIT");
+        match other.batch_execute(&off).await {
+            Ok(()) => assert_eq!(service.cold.version(id), 2, "{isolation}: it is numbered"),
+            // To be tried again, as all that such transactions do.
+            Err(error) => assert_eq!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_commit_in_another_order_than_they_are_numbered_are_all_heard() {
+    let service = Service::without_redis(Cold::postgres());
+    let node = service.node().await;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(node.login(Login::guest()).await.unwrap());
+    }
+    let revoke = |n: usize| {
+        let id = sessions[n].session.id();
+        format!("UPDATE sessions SET is_active = false WHERE id = '{id}'")
+    };
+    let gone = async |n: usize| node.find(sessions[n].access.clone()).await.is_err();
+    let (old, new) = (
+        other_program(&service.cold).await,
+        other_program(&service.cold).await,
+    );
+    // The older one takes its number first, in a savepoint, and commits last.
+    old.batch_execute("BEGIN; SELECT pg_current_xact_id(); SAVEPOINT a")
+        .await
+        .unwrap();
+    new.batch_execute(&format!("BEGIN; {}", revoke(0)))
+        .await
+        .unwrap();
+    old.batch_execute(&revoke(1)).await.unwrap();
+    new.batch_execute("COMMIT").await.unwrap();
+    eventually("the newer is heard", async || gone(0).await).await;
+    // A row that the newer one has changed, numbered lower than before.
+    old.batch_execute(&format!(
+        "RELEASE a; UPDATE sessions SET is_active = true WHERE id = '{}'; SAVEPOINT b; {}",
+        sessions[0].session.id(),
+        revoke(2)
+    ))
+    .await
+    .unwrap();
+    for n in [1, 2, 3] {
+        assert!(!gone(n).await, "nothing of it is committed");
+    }
+    old.batch_execute("COMMIT").await.unwrap();
+    eventually("the older is heard", async || {
+        gone(1).await && gone(2).await && !gone(0).await
+    })
+    .await;
+    assert!(!gone(3).await);
 }

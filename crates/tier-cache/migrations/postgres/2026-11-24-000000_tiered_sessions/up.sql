@@ -38,6 +38,12 @@ CREATE INDEX sessions_user_id_idx ON sessions (user_id);
 CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark);
 CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);
 
+-- Counts what each user's sessions and summary have to do with each other: see sessions_number_change.
+CREATE TABLE session_users (
+    user_id bigint PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE ON UPDATE CASCADE,
+    changes bigint NOT NULL DEFAULT 1
+);
+
 -- What a deleted session leaves behind, so that no cache can bring it back.
 CREATE TABLE session_tombstones (
     id         uuid NOT NULL,
@@ -87,12 +93,32 @@ BEGIN
     -- SHARE, which two logins that then update their user would deadlock on.)
     IF NEW.user_id IS NOT NULL AND (TG_OP = 'INSERT' OR NEW.user_id IS DISTINCT FROM OLD.user_id) THEN
         PERFORM 1 FROM users WHERE id = NEW.user_id FOR NO KEY UPDATE;
+        -- One whose snapshot is older (REPEATABLE READ) would not see the session even after
+        -- waiting. The lock leaves no trace to it; this does, so that it fails and is tried again.
+        INSERT INTO session_users AS known (user_id) VALUES (NEW.user_id)
+            ON CONFLICT (user_id) DO UPDATE SET changes = known.changes + 1;
     END IF;
     NEW.changed_at_mark := pg_current_xact_id()::text::bigint;
     RETURN NEW;
 END $$;
 CREATE TRIGGER sessions_number_change BEFORE INSERT OR UPDATE ON sessions
     FOR EACH ROW EXECUTE FUNCTION sessions_number_change();
+
+-- A trigger of somebody else's that ran after the one above may have changed what matters.
+CREATE FUNCTION sessions_number_late_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE sessions SET version = version + 1 WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sessions_number_late_change AFTER UPDATE ON sessions
+    FOR EACH ROW WHEN (NEW.version = OLD.version AND
+        (NEW.user_id, NEW.is_active, NEW.revoked_at, NEW.expires_at, NEW.access_jti,
+         NEW.refresh_token_hash, NEW.ip, NEW.user_agent, NEW.label, NEW.data)
+        IS DISTINCT FROM
+        (OLD.user_id, OLD.is_active, OLD.revoked_at, OLD.expires_at, OLD.access_jti,
+         OLD.refresh_token_hash, OLD.ip, OLD.user_agent, OLD.label, OLD.data))
+    EXECUTE FUNCTION sessions_number_late_change();
 
 CREATE FUNCTION sessions_leave_tombstone() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -125,9 +151,18 @@ CREATE TRIGGER sessions_leave_tombstones BEFORE TRUNCATE ON sessions
 CREATE FUNCTION users_touch_sessions() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    INSERT INTO session_users AS known (user_id) VALUES (NEW.id)
+        ON CONFLICT (user_id) DO UPDATE SET changes = known.changes + 1;
     UPDATE sessions SET version = version + 1 WHERE user_id = NEW.id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
     FOR EACH ROW WHEN ((OLD.email, OLD.username, OLD.is_active) IS DISTINCT FROM (NEW.email, NEW.username, NEW.is_active))
     EXECUTE FUNCTION users_touch_sessions();
+
+-- Whatever role makes the change: replication and some bulk loaders switch other triggers off.
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_change;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_late_change;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_leave_tombstone;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_leave_tombstones;
+ALTER TABLE users ENABLE ALWAYS TRIGGER users_touch_sessions;

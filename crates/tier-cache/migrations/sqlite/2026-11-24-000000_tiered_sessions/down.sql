@@ -1,4 +1,6 @@
 DROP TRIGGER users_delete_sessions;
+DROP TRIGGER users_replace;
+DROP TRIGGER users_replace_others;
 DROP VIEW session_now;
 DROP TRIGGER users_touch_sessions;
 DROP TABLE sessions;

@@ -15,7 +15,10 @@ CREATE TABLE users (
 );
 
 CREATE TABLE sessions (
-    id                 TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 36),
+    -- In the one form that we write: another would not be found by its id, nor be read by the feed.
+    id                 TEXT NOT NULL PRIMARY KEY CHECK (
+        typeof(id) = 'text' AND id GLOB '????????-????-????-????-????????????'
+        AND length(replace(id, '-', '')) = 32 AND id NOT GLOB '*[^-0-9a-f]*'),
     user_id            INTEGER REFERENCES users (id) ON DELETE CASCADE,
     is_active          BOOLEAN NOT NULL DEFAULT 1,
     revoked_at         INTEGER,
@@ -61,27 +64,40 @@ END;
 
 -- INSERT OR REPLACE would drop the old row without firing its delete trigger.
 CREATE TRIGGER sessions_keep_row BEFORE INSERT ON sessions
-WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id)
+WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id OR access_jti = NEW.access_jti
+             OR refresh_token_hash = NEW.refresh_token_hash)
 BEGIN
-    SELECT RAISE(ABORT, 'a session of this id exists: update it, or delete it first');
+    SELECT RAISE(ABORT, 'a session of this id or key exists: update it, or delete it first');
 END;
 
--- A trigger cannot change NEW, so the row is numbered after the fact; that update changes the
--- mark, which is what stops the recursion where recursive triggers are on.
+-- UPDATE OR REPLACE would, too.
+CREATE TRIGGER sessions_keep_others BEFORE UPDATE OF access_jti, refresh_token_hash ON sessions
+WHEN EXISTS (SELECT 1 FROM sessions WHERE id <> OLD.id AND (access_jti = NEW.access_jti
+             OR refresh_token_hash = NEW.refresh_token_hash))
+BEGIN
+    SELECT RAISE(ABORT, 'another session has this key: delete it first');
+END;
+
+-- A trigger cannot change NEW, so the row is numbered after the fact.
 CREATE TRIGGER sessions_number_insert AFTER INSERT ON sessions
 BEGIN
     UPDATE session_history SET mark = mark + 1;
     UPDATE sessions SET version = 1, changed_at_mark = (SELECT mark FROM session_history) WHERE id = NEW.id;
 END;
 
--- A new version number written by hand asks for a bump, as the users trigger does.
+-- A new version number written by hand asks for a bump, as the users trigger does; so does a mark
+-- other than the newest: a row that is written back whole brings the numbers of an earlier time.
+-- What the two triggers here write themselves changes nothing else and sets the newest mark,
+-- which is what stops the recursion.
 CREATE TRIGGER sessions_number_update AFTER UPDATE ON sessions
-WHEN NEW.changed_at_mark IS OLD.changed_at_mark AND (
-       NEW.version IS NOT OLD.version OR NEW.user_id IS NOT OLD.user_id
-    OR NEW.is_active IS NOT OLD.is_active OR NEW.revoked_at IS NOT OLD.revoked_at
-    OR NEW.expires_at IS NOT OLD.expires_at OR NEW.access_jti IS NOT OLD.access_jti
-    OR NEW.refresh_token_hash IS NOT OLD.refresh_token_hash OR NEW.ip IS NOT OLD.ip
-    OR NEW.user_agent IS NOT OLD.user_agent OR NEW.label IS NOT OLD.label OR NEW.data IS NOT OLD.data)
+WHEN NEW.user_id IS NOT OLD.user_id
+  OR NEW.is_active IS NOT OLD.is_active OR NEW.revoked_at IS NOT OLD.revoked_at
+  OR NEW.expires_at IS NOT OLD.expires_at OR NEW.access_jti IS NOT OLD.access_jti
+  OR NEW.refresh_token_hash IS NOT OLD.refresh_token_hash OR NEW.ip IS NOT OLD.ip
+  OR NEW.user_agent IS NOT OLD.user_agent OR NEW.label IS NOT OLD.label OR NEW.data IS NOT OLD.data
+  OR ((NEW.version IS NOT OLD.version OR NEW.changed_at_mark IS NOT OLD.changed_at_mark)
+      AND (NEW.changed_at_mark IS OLD.changed_at_mark
+           OR NEW.changed_at_mark IS NOT (SELECT mark FROM session_history)))
 BEGIN
     UPDATE session_history SET mark = mark + 1;
     UPDATE sessions SET version = OLD.version + 1, changed_at_mark = (SELECT mark FROM session_history)
@@ -101,9 +117,24 @@ END;
 
 -- The user's summary stands in every head of the user's sessions.
 CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
-WHEN NEW.email IS NOT OLD.email OR NEW.username IS NOT OLD.username OR NEW.is_active IS NOT OLD.is_active
+WHEN NEW.id IS NOT OLD.id
+  OR NEW.email IS NOT OLD.email OR NEW.username IS NOT OLD.username OR NEW.is_active IS NOT OLD.is_active
 BEGIN
-    UPDATE sessions SET version = version + 1 WHERE user_id = NEW.id;
+    UPDATE sessions SET version = version + 1 WHERE user_id IN (OLD.id, NEW.id);
+END;
+
+-- INSERT OR REPLACE fires no update trigger, and a delete trigger only where recursive triggers are
+-- on.
+CREATE TRIGGER users_replace BEFORE INSERT ON users
+BEGIN
+    UPDATE sessions SET version = version + 1 WHERE user_id IN (
+        SELECT id FROM users WHERE id = NEW.id OR email = NEW.email OR username = NEW.username);
+END;
+CREATE TRIGGER users_replace_others BEFORE UPDATE OF id, email, username ON users
+BEGIN
+    UPDATE sessions SET version = version + 1 WHERE user_id IN (
+        SELECT id FROM users WHERE id <> OLD.id
+            AND (id = NEW.id OR email = NEW.email OR username = NEW.username));
 END;
 
 -- The foreign key does this only where it is switched on, which the sqlite3 shell does not do.
