@@ -142,7 +142,7 @@ pub struct ColdConfig {
     /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
     /// `sqlite://sessions.db`.
     pub url: String,
-    /// Connections at most. Default `10`.
+    /// Connections at most, beside the one of the feed of changes. Default `10`.
     pub pool_size: usize,
     /// How long connecting, and waiting for a free connection, may take. Default `5s`.
     #[serde(with = "duration")]

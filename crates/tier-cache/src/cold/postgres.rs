@@ -38,27 +38,35 @@ impl PostgresStore {
         };
         let target = Arc::new(target(config)?);
         let tls = tls(config)?;
-        let mut manager = ManagerConfig::default();
-        // Asking the server first would cost each use a statement; a dead connection is noticed
-        // by the task that reads from it.
-        manager.recycling_method = RecyclingMethod::Fast;
-        manager.custom_setup = Box::new(move |_| {
+        let pool = |size| {
+            let mut manager = ManagerConfig::default();
+            // Asking the server first would cost each use a statement; a dead connection is
+            // noticed by the task that reads from it.
+            manager.recycling_method = RecyclingMethod::Fast;
             let (target, tls) = (Arc::clone(&target), tls.clone());
-            async move {
-                let bad = |error: tokio_postgres::Error| {
-                    ConnectionError::BadConnection(with_sources(&error))
-                };
-                let (client, connection) = target.connect(tls).await.map_err(bad)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
-            }
-            .boxed()
-        });
-        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
-            .build()
-            .map_err(|error| StoreError::permanent("open", error))?;
-        Ok(Self { pool, deadlines })
+            manager.custom_setup = Box::new(move |_| {
+                let (target, tls) = (Arc::clone(&target), tls.clone());
+                async move {
+                    let bad = |error: tokio_postgres::Error| {
+                        ConnectionError::BadConnection(with_sources(&error))
+                    };
+                    let (client, connection) = target.connect(tls).await.map_err(bad)?;
+                    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                }
+                .boxed()
+            });
+            let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+            Pool::builder(manager)
+                .max_size(size)
+                .build()
+                .map_err(|error| StoreError::permanent("open", error))
+        };
+        let (pool, feed) = (pool(config.pool_size)?, pool(1)?);
+        Ok(Self {
+            pool,
+            feed,
+            deadlines,
+        })
     }
 
     /// Brings the tables to the newest version. Several nodes may do so at once.

@@ -32,6 +32,9 @@ macro_rules! sql_store {
         #[derive(Clone)]
         pub struct $store {
             pub(super) pool: Pool<$connection>,
+            /// The feed's own connection. In one queue with the loads it would come too late just
+            /// when there are many, the node would go blind, and all its hits would be loads too.
+            pub(super) feed: Pool<$connection>,
             pub(super) deadlines: Deadlines,
         }
 
@@ -50,8 +53,22 @@ macro_rules! sql_store {
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
                 F: Send + 'static,
             {
+                self.run_in(&self.pool, operation, statement).await
+            }
+
+            async fn run_in<T, F>(
+                &self,
+                pool: &Pool<$connection>,
+                operation: &'static str,
+                statement: F,
+            ) -> Result<T, StoreError>
+            where
+                T: Send + 'static,
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
+                F: Send + 'static,
+            {
                 metrics::db_query(operation).increment(1);
-                let (pool, deadlines) = (self.pool.clone(), self.deadlines);
+                let (pool, deadlines) = (pool.clone(), self.deadlines);
                 in_task(operation, async move {
                     let mut connection = deadlines.connected(operation, pool.get()).await?;
                     match deadlines.answered(operation, statement(&mut connection)).await {
@@ -170,7 +187,7 @@ macro_rules! sql_store {
             }
 
             async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
-                let rows = self.run("changes", move |connection| {
+                let rows = self.run_in(&self.feed, "changes", move |connection| {
                     let query = diesel::sql_query(CHANGES)
                         .bind::<BigInt, _>(since.get())
                         .bind::<BigInt, _>(i64::from(limit));

@@ -38,34 +38,41 @@ impl SqliteStore {
             }
         };
         let busy_timeout = config.statement_timeout.as_millis();
-        let mut manager = ManagerConfig::default();
-        manager.recycling_method = RecyclingMethod::Fast;
-        manager.custom_setup = Box::new(move |path| {
-            let path = path.to_owned();
-            async move {
-                let established = tokio::task::spawn_blocking(move || {
-                    let mut connection = SqliteConnection::establish(&path)?;
-                    connection
-                        .batch_execute(&format!(
-                            "PRAGMA busy_timeout = {busy_timeout}; \
+        let pool = |size| {
+            let mut manager = ManagerConfig::default();
+            manager.recycling_method = RecyclingMethod::Fast;
+            manager.custom_setup = Box::new(move |path| {
+                let path = path.to_owned();
+                async move {
+                    let established = tokio::task::spawn_blocking(move || {
+                        let mut connection = SqliteConnection::establish(&path)?;
+                        connection
+                            .batch_execute(&format!(
+                                "PRAGMA busy_timeout = {busy_timeout}; \
                              PRAGMA journal_mode = WAL; \
                              PRAGMA foreign_keys = ON;"
-                        ))
-                        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-                    Ok(SyncConnectionWrapper::new(connection))
-                });
-                established
-                    .await
-                    .unwrap_or_else(|ended| Err(ConnectionError::BadConnection(ended.to_string())))
-            }
-            .boxed()
-        });
-        let manager = AsyncDieselConnectionManager::new_with_config(path, manager);
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
-            .build()
-            .map_err(|error| StoreError::permanent("open", error))?;
-        Ok(Self { pool, deadlines })
+                            ))
+                            .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                        Ok(SyncConnectionWrapper::new(connection))
+                    });
+                    established.await.unwrap_or_else(|ended| {
+                        Err(ConnectionError::BadConnection(ended.to_string()))
+                    })
+                }
+                .boxed()
+            });
+            let manager = AsyncDieselConnectionManager::new_with_config(path.as_str(), manager);
+            Pool::builder(manager)
+                .max_size(size)
+                .build()
+                .map_err(|error| StoreError::permanent("open", error))
+        };
+        let (pool, feed) = (pool(config.pool_size)?, pool(1)?);
+        Ok(Self {
+            pool,
+            feed,
+            deadlines,
+        })
     }
 
     /// Brings the tables to the newest version. Several processes may do so at once.

@@ -17,6 +17,7 @@ on_both!(
     changes_are_told_since_a_mark_and_cut_at_the_limit,
     pruning_removes_what_is_long_over_and_leaves_no_gap,
     a_caller_that_goes_away_leaves_the_store_in_order,
+    the_feed_waits_for_no_load,
 );
 
 fn config(cold: &Cold) -> ColdConfig {
@@ -272,6 +273,27 @@ async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
     }
     let row = store.load(Key::Id(id)).await.unwrap().unwrap();
     assert_eq!(row.head.id, id);
+}
+
+async fn the_feed_waits_for_no_load(cold: Cold) {
+    let config = ColdConfig {
+        pool_size: 1,
+        ..config(&cold)
+    };
+    open(&cold).await.unwrap();
+    // All the connections that there are for loads are taken.
+    match &cold {
+        Cold::Postgres(_) => {
+            let store = PostgresStore::open(&config).unwrap();
+            let _taken = store.pool().get().await.unwrap();
+            store.changes(Mark::ZERO, 10).await.unwrap();
+        }
+        Cold::Sqlite(_) => {
+            let store = SqliteStore::open(&config).unwrap();
+            let _taken = store.pool().get().await.unwrap();
+            store.changes(Mark::ZERO, 10).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
