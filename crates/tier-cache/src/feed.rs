@@ -22,6 +22,8 @@ pub(crate) struct Feed<D: SessionData> {
     cursor: Mark,
     /// What the log was last told.
     trusting: bool,
+    /// Why the last poll failed, if it did.
+    failure: Option<StoreError>,
 }
 
 impl<D: SessionData> Feed<D> {
@@ -30,6 +32,7 @@ impl<D: SessionData> Feed<D> {
             shared,
             cursor: Mark::ZERO,
             trusting: true,
+            failure: None,
         }
     }
 
@@ -59,10 +62,12 @@ impl<D: SessionData> Feed<D> {
                 let bound = shared.config.fence.staleness_bound;
                 shared.fence.trust_until(asked + bound);
                 shared.polled.store(asked.nanos(), Ordering::Relaxed);
+                self.failure = None;
             }
             Err(error) => {
                 shared.metrics.polls_failed.increment(1);
                 tracing::debug!(%error, "the feed of changes failed");
+                self.failure = Some(error);
             }
         }
         self.report();
@@ -71,14 +76,29 @@ impl<D: SessionData> Feed<D> {
     /// Raises floors for what changed.
     fn learn(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let shared = &self.shared;
+        if changes.up_to < self.cursor {
+            // Restored from a backup, or failed over to a copy that lacked the last commits. What
+            // was changed since then is numbered as what was lost was.
+            tracing::error!(
+                from = %self.cursor,
+                to = %changes.up_to,
+                "the database's marks went back, so it has lost what was committed: caches in the \
+                 process are emptied; empty Redis, or change warm.prefix, which may hold what was lost"
+            );
+            shared.fence.start_over();
+            shared.hot.clear();
+            self.cursor = Mark::ZERO;
+            return Err(StoreError::transient("changes", "the marks went back"));
+        }
         if changes.complete_since > changes.up_to {
             return Err(StoreError::transient(
                 "changes",
                 "transactions that are still open changed more sessions than fence.max_floors",
             ));
         }
-        if changes.complete_since > self.cursor {
-            // Something in between is not known and never will be: start over from there.
+        if changes.complete_since > self.cursor || self.cursor == Mark::ZERO {
+            // Something in between is not known and never will be: start over from there. At the
+            // first poll too: a load that began before the marks went back may have landed since.
             shared.fence.restart(changes.complete_since);
             shared.hot.clear();
         }
@@ -100,7 +120,11 @@ impl<D: SessionData> Feed<D> {
             if trusting {
                 tracing::info!("the feed of changes is back: caches are served again");
             } else {
-                tracing::warn!("no news from the database: nothing cached is served");
+                let reason = self.failure.as_ref().map(tracing::field::display);
+                tracing::warn!(
+                    reason,
+                    "no news from the database: nothing cached is served"
+                );
             }
         }
         shared.metrics.trusting.set(f64::from(u8::from(trusting)));

@@ -85,6 +85,16 @@ impl Fence {
             .fetch_max(until.nanos(), Ordering::AcqRel);
     }
 
+    /// Trusts no cache, and knows of no change, from here on: what is known speaks of a history
+    /// that the database no longer has.
+    pub(crate) fn start_over(&self) {
+        self.trusted_until
+            .store(Moment::LONG_AGO.nanos(), Ordering::Release);
+        let mut floors = self.write();
+        floors.since = Mark::ZERO;
+        floors.by_session.clear();
+    }
+
     /// From now on only `version` or newer of this session is served. Returns whether that is
     /// news.
     pub(crate) fn raise(&self, id: SessionId, version: Version, mark: Mark) -> bool {

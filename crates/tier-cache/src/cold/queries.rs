@@ -249,6 +249,13 @@ pub(super) fn changes(
             "session_history has lost its row: restore it from the migration",
         ));
     };
+    if first.kept_since > first.up_to {
+        return Err(StoreError::permanent(
+            "changes",
+            "the marks in the tables are those of another server, from which they were restored: \
+             run `SELECT sessions_renumber()` once",
+        ));
+    }
     let up_to = Mark::new(first.up_to);
     let mut complete_since = since.max(Mark::new(first.kept_since));
     let sessions: Vec<Changed> = rows

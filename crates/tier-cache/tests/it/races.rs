@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tier_cache::{Clock, Login, Tiers};
+use tier_cache::cold::{ColdStore as _, Mark, PostgresStore};
+use tier_cache::{Clock, Login, Refusal, Tier, Tiers};
 use tokio_postgres::error::SqlState;
 
 use crate::support::{Basket, Cold, Service, eventually};
@@ -128,4 +129,61 @@ async fn changes_that_commit_in_another_order_than_they_are_numbered_are_all_hea
     })
     .await;
     assert!(!gone(3).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_set_back_is_believed_and_what_is_hot_is_not() {
+    let service = Service::without_redis(Cold::sqlite());
+    let node = service.node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    let Cold::Sqlite(file) = &service.cold else {
+        unreachable!();
+    };
+    let backup = file.path().with_extension("backup");
+    let backup = backup.display();
+    service.cold.sql(&format!(".backup '{backup}'"));
+    for n in 0..10 {
+        let label = format!("UPDATE sessions SET label = '{n}' WHERE id = '{id}'");
+        service.cold.sql(&label);
+    }
+    eventually("the node has heard of all that will be lost", async || {
+        let found = node.find(issued.access.clone()).await.unwrap();
+        found.version().get() == 11 && node.health().trusting
+    })
+    .await;
+
+    service.cold.sql(&format!(".restore '{backup}'"));
+    // Numbered as the first of those that were lost.
+    let revoke = format!("UPDATE sessions SET is_active = false WHERE id = '{id}'");
+    service.cold.sql(&revoke);
+    eventually("it is refused", async || {
+        node.find(issued.access.clone()).await.is_err()
+    })
+    .await;
+    let refused = node.find(issued.access).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Revoked), "{refused}");
+    eventually("the node trusts its caches again", async || {
+        node.health().trusting
+    })
+    .await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    assert_eq!(node.find(issued.access).await.unwrap().tier(), Tier::Hot);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_were_restored_into_another_server_say_what_to_do() {
+    let service = Service::without_redis(Cold::postgres());
+    let store = PostgresStore::open(&service.config().cold).unwrap();
+    store.migrate().await.unwrap();
+    service
+        .cold
+        .sql("UPDATE session_history SET tombstones_since = 1000000000000");
+    let error = store.changes(Mark::ZERO, 10).await.unwrap_err().to_string();
+    assert!(error.contains("SELECT sessions_renumber()"), "{error}");
+    service.cold.sql("SELECT sessions_renumber()");
+    eventually("the feed goes on", async || {
+        store.changes(Mark::ZERO, 10).await.is_ok()
+    })
+    .await;
 }

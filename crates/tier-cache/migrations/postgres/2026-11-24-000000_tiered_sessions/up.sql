@@ -160,6 +160,16 @@ CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
     FOR EACH ROW WHEN ((OLD.email, OLD.username, OLD.is_active) IS DISTINCT FROM (NEW.email, NEW.username, NEW.is_active))
     EXECUTE FUNCTION users_touch_sessions();
 
+-- To be run once after the tables were restored into another server, whose transactions have other
+-- numbers: each session gets one of this server, and the traces go.
+CREATE FUNCTION sessions_renumber() RETURNS void
+    LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE sessions SET version = version + 1;
+    DELETE FROM session_tombstones;
+    UPDATE session_history SET tombstones_since = pg_current_xact_id()::text::bigint;
+END $$;
+
 -- Whatever role makes the change: replication and some bulk loaders switch other triggers off.
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_change;
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_late_change;
