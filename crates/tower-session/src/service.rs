@@ -85,7 +85,10 @@ enum LookedUp<D: SessionData> {
 
 fn look_up<D: SessionData, B>(shared: &Arc<Shared<D>>, request: &Request<B>) -> LookedUp<D> {
     let extensions = request.extensions();
-    if let Some(session) = extensions.get::<Session<D>>() {
+    // A session of other tiers that happen to hold the same type of data is none of ours.
+    if let Some(session) = extensions.get::<Session<D>>()
+        && session.tiers().same_as(&shared.tiers)
+    {
         if shared.strictness == Strictness::Trust {
             return LookedUp::Here;
         }

@@ -114,6 +114,11 @@ impl<D: SessionData> Tiers<D> {
         &self.shared().keys
     }
 
+    /// Whether both are the same tiers, and not merely tiers of the same type of data.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owned, &other.owned)
+    }
+
     /// Both clocks now, as the tiers read them.
     pub fn now(&self) -> Now {
         self.shared().clock.now()

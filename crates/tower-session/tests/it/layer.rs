@@ -108,6 +108,20 @@ async fn what_cannot_be_decided_is_a_503_and_no_logout() {
 }
 
 #[tokio::test]
+async fn a_layer_inside_does_not_take_a_session_of_other_tiers_for_one_of_its_own() {
+    let (customers, staff) = (Bed::new().await, Bed::new().await);
+    let (customer, clerk) = (customers.guest().await, staff.guest().await);
+    let mut service = ServiceBuilder::new()
+        .layer(SessionLayer::new(customers.tiers.clone()))
+        .layer(SessionLayer::new(staff.tiers.clone()).required())
+        .service(service_fn(inner));
+    let response = call(&mut service, cookie(&customer.access)).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let found = seen(&mut service, cookie(&clerk.access)).await;
+    assert_eq!(found, Seen::Session(clerk.session.id(), Tier::Hot));
+}
+
+#[tokio::test]
 async fn a_strict_route_inside_confirms_the_session_found_outside() {
     let bed = Bed::new().await;
     let issued = bed.guest().await;
