@@ -37,14 +37,15 @@ where
         }
     }
 
-    /// The result of the load of `key` that is under way, or of `load` started now.
-    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> Flight<V>
+    /// The result of the load of `key` that is under way, or of `load` started now; and whether
+    /// it was under way, so that it may know less than one started now.
+    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut loads = lock(&self.loads);
         if let Some(under_way) = loads.get(&key) {
-            return under_way.clone();
+            return (under_way.clone(), true);
         }
         let (landed, landing) = oneshot::channel();
         let flight = landing.map(Result::ok).boxed().shared();
@@ -62,7 +63,7 @@ where
             drop(landing);
             let _ = landed.send(value);
         });
-        flight
+        (flight, false)
     }
 
     /// The result of a load that began after this was called: one that is under way already is
@@ -75,7 +76,7 @@ where
         if let Some(under_way) = under_way {
             under_way.await;
         }
-        self.run(key, load).await
+        self.run(key, load).0.await
     }
 }
 
@@ -114,12 +115,13 @@ mod tests {
             let loads = Arc::clone(&loads);
             async move { loads.fetch_add(1, Ordering::SeqCst) + 1 }
         };
-        let (one, two) = (flights.run(1, load), flights.run(1, load));
+        let ((one, new), (two, joined)) = (flights.run(1, load), flights.run(1, load));
+        assert!(!new && joined);
         assert_eq!((one.await, two.await), (Some(1), Some(1)));
         while !lock(&flights.loads).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(flights.run(1, load).await, Some(2));
+        assert_eq!(flights.run(1, load).0.await, Some(2));
     }
 
     #[tokio::test]
@@ -134,7 +136,7 @@ mod tests {
         });
         let joined = flights.run(1, || async { unreachable!("it is under way") });
         drop(begun);
-        assert_eq!(joined.await, Some(7));
+        assert_eq!(joined.0.await, Some(7));
         landed.notified().await;
     }
 
@@ -150,7 +152,7 @@ mod tests {
                 number
             }
         };
-        let early = flights.run(1, load);
+        let early = flights.run(1, load).0;
         let (one, two) = (flights.run_fresh(1, load), flights.run_fresh(1, load));
         let release = async {
             for _ in 0..2 {
@@ -166,10 +168,10 @@ mod tests {
     async fn a_load_that_panics_is_told_to_its_waiters_and_is_not_kept() {
         let flights = flights();
         let failed = flights.run(1, || async { panic!("as planned") });
-        assert_eq!(failed.await, None);
+        assert_eq!(failed.0.await, None);
         while !lock(&flights.loads).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(flights.run(1, || async { 3 }).await, Some(3));
+        assert_eq!(flights.run(1, || async { 3 }).0.await, Some(3));
     }
 }

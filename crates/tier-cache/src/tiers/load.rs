@@ -45,13 +45,15 @@ impl<D> Clone for Landed<D> {
 }
 
 impl<D: SessionData> Shared<D> {
-    /// Waits for the load of `key`, which is begun if none is under way.
+    /// Waits for the load of `key`, which is begun if none is under way; and says whether one
+    /// was.
     #[tracing::instrument(level = "debug", name = "session.load", skip(self))]
-    pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> Loaded<D> {
-        match self.flight(key, from).await {
-            Some(loaded) => loaded,
+    pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> (Loaded<D>, bool) {
+        let (flight, joined) = self.flight(key, from);
+        match flight.await {
+            Some(loaded) => (loaded, joined),
             // The load panicked, or the runtime is going down.
-            None => Err(self.too_late()),
+            None => (Err(self.too_late()), joined),
         }
     }
 
@@ -65,7 +67,7 @@ impl<D: SessionData> Shared<D> {
         }
     }
 
-    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> Flight<Loaded<D>> {
+    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> (Flight<Loaded<D>>, bool) {
         self.flights.run((key, from), || {
             let shared = Arc::clone(self);
             async move {

@@ -149,12 +149,18 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let (key, shown) = shared.wanted(credential);
         shared.genuine(credential)?;
-        let landed = shared.load(key, From::Warm).await;
-        let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
-        match self.judge(landed, shown) {
+        let (loaded, joined) = shared.load(key, From::Warm).await;
+        let found = loaded
+            .map_err(Verdict::Refused)
+            .and_then(|landed| self.judge(landed, shown));
+        match found {
             Ok(session) => Ok(session),
-            Err(Verdict::Refused(refusal)) => Err(refusal),
+            Err(Verdict::Refused(refusal)) if !joined || refusal.is_unavailable() => {
+                shared.count_miss(&refusal);
+                Err(refusal)
+            }
             // A cache may say yes on its own; its no is confirmed before anyone is logged out.
+            // So is that of a load begun before this request, whose token may be newer.
             Err(doubt) => {
                 tracing::trace!(?doubt, "asking the database to confirm a refusal");
                 self.reread(key, shown).await
@@ -276,6 +282,13 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Accepted => false,
+            Self::Refused(refusal) | Self::Doubtful(refusal) => refusal.is_unavailable(),
+        }
+    }
+
     pub(super) fn into_refusal(self) -> Refusal {
         match self {
             Self::Accepted => Refusal::Unknown,

@@ -348,7 +348,8 @@ impl<D: SessionData> Tiers<D> {
 
     /// The whole session, from the database if it is not wholly hot.
     pub(crate) async fn whole(&self, id: SessionId) -> Result<BodyRef<D>, Refusal> {
-        let landed = self.shared().load(Key::Id(id), From::Cold).await?;
+        let (loaded, _) = self.shared().load(Key::Id(id), From::Cold).await;
+        let landed = loaded?;
         let session = self
             .judge(landed, Shown::Nothing)
             .map_err(Verdict::into_refusal)?;

@@ -2,11 +2,18 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tier_cache::cold::{ColdStore as _, Mark, PostgresStore};
-use tier_cache::{Clock, Login, Refusal, Tier, Tiers};
+use async_trait::async_trait;
+use tier_cache::cold::{
+    Change, Changes, ColdStore, Key, Mark, NewSession, PostgresStore, Pruned, Retention, Row,
+    SessionId, SqliteStore, Timestamp, UserId, Version,
+};
+use tier_cache::{Clock, Login, Refusal, StoreError, Tier, Tiers};
+use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
 
 use crate::support::{Basket, Cold, Service, eventually};
@@ -186,4 +193,104 @@ async fn tables_that_were_restored_into_another_server_say_what_to_do() {
         store.changes(Mark::ZERO, 10).await.is_ok()
     })
     .await;
+}
+
+/// A store whose loads are answered when the test says so.
+#[derive(Debug)]
+struct Slow {
+    inner: SqliteStore,
+    /// Loads that were read and wait for their permit.
+    read: AtomicUsize,
+    answers: Semaphore,
+}
+
+#[async_trait]
+impl ColdStore for Slow {
+    async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
+        let row = self.inner.load(key).await;
+        self.read.fetch_add(1, Ordering::SeqCst);
+        self.answers.acquire().await.unwrap().forget();
+        row
+    }
+
+    async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
+        self.inner.version(id).await
+    }
+
+    async fn create(&self, session: NewSession) -> Result<(), StoreError> {
+        self.inner.create(session).await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        version: Version,
+        change: Change,
+    ) -> Result<bool, StoreError> {
+        self.inner.update(id, version, change).await
+    }
+
+    async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+        self.inner.revoke(id, at).await
+    }
+
+    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
+        self.inner.list(user, now, limit).await
+    }
+
+    async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
+        self.inner.changes(since, limit).await
+    }
+
+    async fn prune(
+        &self,
+        now: Timestamp,
+        keep: Retention,
+        limit: u32,
+    ) -> Result<Pruned, StoreError> {
+        self.inner.prune(now, keep, limit).await
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}
+
+#[tokio::test]
+async fn a_new_token_is_not_refused_by_a_load_that_an_old_one_began() {
+    let service = Service::without_redis(Cold::sqlite());
+    let there = service.quiet_node().await;
+    let replaced = there.login(Login::guest()).await.unwrap();
+    let issued = there.refresh(&replaced.refresh).await.unwrap();
+    let store = Arc::new(Slow {
+        inner: SqliteStore::open(&service.config().cold).unwrap(),
+        read: AtomicUsize::new(0),
+        answers: Semaphore::new(1),
+    });
+    let here: Tiers<Basket> = Tiers::builder(service.quiet(), service.keys())
+        .store(store.clone())
+        .start()
+        .await
+        .unwrap();
+    here.find(issued.access).await.unwrap();
+    // Someone still uses a token that was replaced: the database is asked whether it was.
+    let old = {
+        let here = here.clone();
+        tokio::spawn(async move { here.find(replaced.access).await })
+    };
+    eventually("the old token's load has read", async || {
+        store.read.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    // Meanwhile the client gets new tokens elsewhere, and uses them here.
+    let renewed = there.refresh(&issued.refresh).await.unwrap();
+    let mut new = pin!(here.find(renewed.access));
+    // Until it waits for that load: on one thread, and all before it is done without I/O.
+    for _ in 0..10 {
+        begin(new.as_mut()).await;
+        tokio::task::yield_now().await;
+    }
+    store.answers.add_permits(100);
+    new.await.expect("it is the newest token");
+    old.await.unwrap().expect_err("it was replaced");
 }
