@@ -234,9 +234,12 @@ pub(super) const FORGET_TOMBSTONES: &str = "\
 pub(super) const DELETE_TOMBSTONES: &str = "\
     DELETE FROM session_tombstones WHERE mark < (SELECT tombstones_since FROM session_history)";
 
-/// Binds: the instant before which expired sessions may go, the limit.
+/// Binds: the instant before which expired sessions may go, the limit. The database's clock has
+/// its say too, so that a node whose clock is wrong deletes no living session.
 pub(super) const DELETE_EXPIRED: &str = "\
-    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
+        WHERE expires_at < $1 AND expires_at < (SELECT wall FROM session_now) \
+        ORDER BY expires_at LIMIT $2)";
 
 pub(super) fn changes(
     since: Mark,

@@ -18,6 +18,7 @@ on_both!(
     pruning_removes_what_is_long_over_and_leaves_no_gap,
     a_caller_that_goes_away_leaves_the_store_in_order,
     the_feed_waits_for_no_load,
+    a_node_whose_clock_is_wrong_prunes_no_living_session,
 );
 
 fn config(cold: &Cold) -> ColdConfig {
@@ -273,6 +274,22 @@ async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
     }
     let row = store.load(Key::Id(id)).await.unwrap().unwrap();
     assert_eq!(row.head.id, id);
+}
+
+async fn a_node_whose_clock_is_wrong_prunes_no_living_session(cold: Cold) {
+    let store = open(&cold).await.unwrap();
+    let (over, live) = (new(0, 1000), new(0, LATER));
+    let id = live.id;
+    store.create(over).await.unwrap();
+    store.create(live).await.unwrap();
+    let hour = Duration::from_secs(60 * 60);
+    let keep = Retention {
+        tombstones: hour,
+        expired: hour,
+    };
+    let pruned = store.prune(millis(2 * LATER), keep, 10).await.unwrap();
+    assert_eq!(pruned.sessions, 1);
+    assert!(store.load(Key::Id(id)).await.unwrap().is_some());
 }
 
 async fn the_feed_waits_for_no_load(cold: Cold) {

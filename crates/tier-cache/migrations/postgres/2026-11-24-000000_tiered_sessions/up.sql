@@ -65,7 +65,7 @@ CREATE FUNCTION session_mark() RETURNS bigint
     AS $$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
 
 -- The same as a row, so that one query text serves both databases.
-CREATE VIEW session_now AS SELECT session_mark() AS mark;
+CREATE VIEW session_now AS SELECT session_mark() AS mark, now() AS wall;
 
 CREATE FUNCTION sessions_number_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

@@ -55,7 +55,9 @@ CREATE TABLE session_history (
 INSERT INTO session_history (only_row, mark, tombstones_since) VALUES (1, 1, 0);
 
 -- "Every change numbered below this is in the database": writers are serial.
-CREATE VIEW session_now AS SELECT mark + 1 AS mark FROM session_history;
+CREATE VIEW session_now AS
+    SELECT mark + 1 AS mark, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS wall
+    FROM session_history;
 
 CREATE TRIGGER sessions_keep_id BEFORE UPDATE OF id ON sessions WHEN NEW.id <> OLD.id
 BEGIN
