@@ -126,7 +126,8 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     let (head, body) = match warm.get(key).await? {
         WarmRecord::Session { head, body } => (head, body),
         WarmRecord::Tombstone { id, version, as_of } => {
-            let grave = shared.fence.admits_at(id, version, as_of);
+            // Of a foreign key it may tell of another session, which had the key before.
+            let grave = key == Key::Id(id) && shared.fence.admits_at(id, version, as_of);
             return grave.then_some(Err(Refusal::Revoked));
         }
     };

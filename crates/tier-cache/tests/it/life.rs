@@ -16,6 +16,7 @@ on_both!(
     data_that_does_not_read_is_an_error_and_no_logout,
     data_that_is_too_large_is_refused_with_its_size,
     foreign_keys_find_the_session,
+    a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again,
     a_list_shows_the_devices_that_are_logged_in,
     a_session_of_an_unknown_user_is_refused,
     an_expired_session_is_refused_and_its_refusal_is_hot,
@@ -249,6 +250,22 @@ async fn foreign_keys_find_the_session(cold: Cold) {
         there.find(jti).await.is_err() && there.find(refresh).await.is_err()
     })
     .await;
+}
+
+async fn a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again(cold: Cold) {
+    let service = Service::new(cold);
+    let (here, there) = (service.node().await, service.node().await);
+    let old = here.adopt(Login::guest(), Some("jti"), None).await.unwrap();
+    here.revoke(old.id()).await.unwrap();
+    let id = old.id();
+    service
+        .cold
+        .sql(&format!("DELETE FROM sessions WHERE id = '{id}'"));
+    let new = here.adopt(Login::guest(), Some("jti"), None).await.unwrap();
+    let jti = service.keys().hash_foreign(TokenKind::Access, "jti");
+    // Redis holds the trace of the old one under the key.
+    let found = there.find(Key::AccessJti(jti)).await.unwrap();
+    assert_eq!(found.id(), new.id());
 }
 
 async fn a_list_shows_the_devices_that_are_logged_in(cold: Cold) {
