@@ -14,6 +14,7 @@ use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::HotConfig;
 use crate::data::SessionData;
+use crate::error::Refusal;
 
 /// A session as the hot tier holds it.
 #[derive(Debug)]
@@ -132,6 +133,8 @@ impl Uses {
 pub(crate) struct Hot<D> {
     sessions: Cache<SessionId, Arc<Entry<D>>, RandomState>,
     lookups: Cache<KeyHash, (SessionId, Duration), RandomState>,
+    /// Minted tokens that the database has refused for good.
+    refused: Cache<KeyHash, Refusal, RandomState>,
     /// Entries admitted in another generation are misses. Starts at 1.
     generation: AtomicU32,
 }
@@ -140,6 +143,8 @@ impl<D: Send + Sync + 'static> Hot<D> {
     pub(crate) fn new(config: &HotConfig) -> Self {
         /// A lookup entry: moka's part, the key, the id and the lifetime.
         const LOOKUP: u32 = 300;
+        /// A client that goes on with a token that is over costs one query in this time.
+        const REFUSED: Duration = Duration::from_secs(30);
         let capacity = config.capacity.as_u64();
         Self {
             sessions: Cache::builder()
@@ -154,8 +159,27 @@ impl<D: Send + Sync + 'static> Hot<D> {
                 .weigher(|_, _| LOOKUP)
                 .expire_after(OwnLifetime)
                 .build_with_hasher(RandomState::default()),
+            refused: Cache::builder()
+                .name("refused tokens")
+                .max_capacity(capacity / 16)
+                .weigher(|_, _| LOOKUP)
+                .time_to_live(REFUSED)
+                .build_with_hasher(RandomState::default()),
             generation: AtomicU32::new(1),
         }
+    }
+
+    /// Remembers what the database said of a token that we minted, if no later change can make it
+    /// good again: nobody has a token before the commit that makes it good.
+    pub(crate) fn refuse(&self, token: KeyHash, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Unknown | Refusal::Replaced) {
+            self.refused.insert(token, refusal.clone());
+        }
+    }
+
+    /// Why a token was refused a moment ago.
+    pub(crate) fn refused(&self, token: KeyHash) -> Option<Refusal> {
+        self.refused.get(&token)
     }
 
     /// The session, if an admitted one is here. No I/O, no lock held, nothing allocated.
@@ -228,9 +252,12 @@ impl<D: Send + Sync + 'static> Hot<D> {
     pub(crate) fn size(&self) -> (u64, u64) {
         self.sessions.run_pending_tasks();
         self.lookups.run_pending_tasks();
+        self.refused.run_pending_tasks();
         (
             self.sessions.entry_count(),
-            self.sessions.weighted_size() + self.lookups.weighted_size(),
+            self.sessions.weighted_size()
+                + self.lookups.weighted_size()
+                + self.refused.weighted_size(),
         )
     }
 }

@@ -42,6 +42,16 @@ impl std::convert::From<SessionId> for Credential {
     }
 }
 
+impl Credential {
+    /// The hash of what it shows, if that is a token that we minted.
+    fn minted(&self, shown: Shown) -> Option<KeyHash> {
+        match (self, shown) {
+            (Self::Token(_), Shown::Access(hash) | Shown::Refresh(hash)) => Some(hash),
+            _ => None,
+        }
+    }
+}
+
 /// What a session must hold to be the one that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shown {
@@ -108,7 +118,10 @@ impl<D: SessionData> Tiers<D> {
                 Verdict::Doubtful(_) => {}
             }
         }
-        shared.genuine(credential).err().map(Err)
+        if let Err(forged) = shared.genuine(credential) {
+            return Some(Err(forged));
+        }
+        shared.hot.refused(credential.minted(shown)?).map(Err)
     }
 
     /// Makes sure that a session is still as the database has it, if strictness asks for it.
@@ -153,8 +166,7 @@ impl<D: SessionData> Tiers<D> {
         let found = loaded
             .map_err(Verdict::Refused)
             .and_then(|landed| self.judge(landed, shown));
-        match found {
-            Ok(session) => Ok(session),
+        let found = match found {
             Err(Verdict::Refused(refusal)) if !joined || refusal.is_unavailable() => {
                 shared.count_miss(&refusal);
                 Err(refusal)
@@ -165,7 +177,12 @@ impl<D: SessionData> Tiers<D> {
                 tracing::trace!(?doubt, "asking the database to confirm a refusal");
                 self.reread(key, shown).await
             }
+            Ok(session) => return Ok(session),
+        };
+        if let (Err(refusal), Some(token)) = (&found, credential.minted(shown)) {
+            shared.hot.refuse(token, refusal);
         }
+        found
     }
 
     /// The session read from the database by a statement that began after this was called: a load

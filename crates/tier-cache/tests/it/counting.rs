@@ -182,6 +182,28 @@ async fn a_forged_token_costs_no_io() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_over_costs_one_statement_however_often_it_is_shown() {
+    let service = Service::new(Cold::postgres());
+    let node = service.quiet_node().await;
+    let replaced = node.login(Login::guest()).await.unwrap();
+    let renewed = node.refresh(&replaced.refresh).await.unwrap();
+    let unknown = service
+        .keys()
+        .mint(TokenKind::Access, session_core::SessionId::random());
+    for token in [replaced.access, unknown] {
+        let (_, cost) = counted(&service, async {
+            for _ in 0..10 {
+                node.find(token.clone()).await.unwrap_err();
+            }
+        })
+        .await;
+        assert_eq!(cost.sql, 1, "{token:?}");
+        assert!(cost.redis.get("get").is_none_or(|&n| n == 1), "{token:?}");
+    }
+    node.find(renewed.access).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strict_sessions_cost_one_statement_on_each_request() {
     let service = Service::new(Cold::postgres());
     let node = service.quiet_node().await;
