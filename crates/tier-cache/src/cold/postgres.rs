@@ -12,7 +12,7 @@ use diesel_async::pooled_connection::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::{Deadlines, PostgresStore};
@@ -27,6 +27,8 @@ impl PostgresStore {
     /// With `sslmode=require` the server must speak TLS and show a certificate that the system's
     /// authorities, or `config.ca_file`, vouch for. With no `sslmode` the same holds wherever the
     /// server offers TLS, except that a server on this machine is spoken to in the clear.
+    ///
+    /// The URL may name several hosts; the first that takes writes is used, never a standby.
     ///
     /// # Errors
     ///
@@ -121,6 +123,9 @@ fn target(config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
     target.options(format!(
         "-c statement_timeout={millis} -c lock_timeout={millis} {options}"
     ));
+    // Of several hosts the one that takes writes: what a standby tells may be any time old, and
+    // to trust the caches on its word would break the bound.
+    target.target_session_attrs(TargetSessionAttrs::ReadWrite);
     target.connect_timeout(config.connect_timeout);
     target.tcp_user_timeout(config.connect_timeout + config.statement_timeout);
     Ok(target)

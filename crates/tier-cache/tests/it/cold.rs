@@ -348,6 +348,26 @@ async fn a_statement_that_takes_too_long_is_given_up_and_the_next_one_works() {
     connection.abort();
 }
 
+/// As a standby is, whose news may be any time old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_writes_is_not_believed() {
+    let cold = Cold::postgres();
+    open(&cold).await.unwrap();
+    let Cold::Postgres(database) = &cold else {
+        unreachable!()
+    };
+    let name = database.name();
+    cold.sql(&format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+    ));
+    let store = PostgresStore::open(&config(&cold)).unwrap();
+    let error = store.changes(Mark::ZERO, 10).await.unwrap_err();
+    assert!(
+        error.to_string().contains("does not allow writes"),
+        "{error}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_is_spoken_to_over_tls_and_only_to_the_right_one() {
     let cluster = Cluster::builder().tls().password("s3cret").start();
