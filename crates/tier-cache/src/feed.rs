@@ -154,7 +154,13 @@ impl<D: SessionData> Shared<D> {
     /// What another node tells of its own writes, within milliseconds; nothing rests on it.
     pub(crate) async fn listen(self: Arc<Self>, stop: CancellationToken) {
         if let Some(warm) = &self.warm {
-            let heard = |push: Changed| self.raise(push.id, push.version, push.mark);
+            // Floors are forgotten at polls. While those fail no more are taken in than the
+            // next one can tell; what is left out it tells too.
+            let most = self.config.fence.max_floors.saturating_mul(2);
+            let heard = |push: Changed| match self.fence.floors() < most {
+                true => self.raise(push.id, push.version, push.mark),
+                false => self.hot.remove_below(push.id, push.version),
+            };
             warm.listen(heard, stop).await;
         }
     }
