@@ -316,6 +316,7 @@ impl TierConfig {
             ("cold.prune_interval", self.cold.prune_interval),
             ("cold.expired_retention", self.cold.expired_retention),
             ("cold.tombstone_retention", self.cold.tombstone_retention),
+            ("fence.staleness_bound", fence.staleness_bound),
             ("fence.poll_interval", fence.poll_interval),
         ];
         for (key, value) in positive {

@@ -49,6 +49,10 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
             ["fence.poll_interval", "0s", "from 1ms"],
         ),
         (
+            "[fence]\nstaleness_bound = '400d'",
+            ["fence.staleness_bound", "1year", "to 366days"],
+        ),
+        (
             "[fence]\nmax_floors = 0",
             ["fence.max_floors", "0", "at least 2"],
         ),
