@@ -112,7 +112,7 @@ impl<D: SessionData> Session<D> {
     pub async fn body(&self) -> Result<BodyRef<D>, Refusal> {
         match self.body_if_here() {
             Some(body) => Ok(body),
-            None => self.tiers.whole(self.id()).await,
+            None => self.tiers.whole(self.id(), self.version()).await,
         }
     }
 
@@ -170,6 +170,11 @@ impl<D> BodyRef<D> {
     /// [`DataError`] if it does not read as the application's type.
     pub fn data(&self) -> Result<&D, DataError> {
         self.data.as_ref().map_err(Clone::clone)
+    }
+
+    /// The version of the session's row that it is of.
+    pub(crate) fn version(&self) -> Version {
+        self.entry.head().version
     }
 
     /// The device that the session was made on.

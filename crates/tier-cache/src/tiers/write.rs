@@ -241,8 +241,10 @@ impl<D: SessionData> Tiers<D> {
                 Some(body) => (body, version),
                 None => {
                     let newest = self.reread(Key::Id(id), session.shown()).await?;
+                    let newest = newest.body().await?;
+                    // The body's own: it may be a later one than the session's.
                     version = newest.version();
-                    (newest.body().await?, version)
+                    (newest, version)
                 }
             };
             let mut data = stored.data()?.clone();
@@ -346,16 +348,28 @@ impl<D: SessionData> Tiers<D> {
         Ok(listed.collect())
     }
 
-    /// The whole session, from the database if it is not wholly hot.
-    pub(crate) async fn whole(&self, id: SessionId) -> Result<BodyRef<D>, Refusal> {
-        let (loaded, _) = self.shared().load(Key::Id(id), From::Cold).await;
-        let landed = loaded?;
-        let session = self
-            .judge(landed, Shown::Nothing)
-            .map_err(Verdict::into_refusal)?;
-        Ok(session
-            .body_if_here()
-            .expect("a session from the database has its body"))
+    /// The body of a session at `version` or newer, from the database if it is not hot.
+    pub(crate) async fn whole(
+        &self,
+        id: SessionId,
+        version: Version,
+    ) -> Result<BodyRef<D>, Refusal> {
+        /// A load that was under way may be older than the version, and a newer head may have
+        /// come to the hot tier before the body that was read; the next load knows of both.
+        const TRIES: u32 = 4;
+
+        for _ in 0..TRIES {
+            let (loaded, _) = self.shared().load(Key::Id(id), From::Cold).await;
+            let session = self
+                .judge(loaded?, Shown::Nothing)
+                .map_err(Verdict::into_refusal)?;
+            if let Some(body) = session.body_if_here()
+                && body.version() >= version
+            {
+                return Ok(body);
+            }
+        }
+        Err(self.shared().too_late())
     }
 
     /// Makes a change if the session is still at `version`; `None` if it is not.

@@ -12,7 +12,7 @@ use tier_cache::cold::{
     Change, Changes, ColdStore, Key, Mark, NewSession, PostgresStore, Pruned, Retention, Row,
     SessionId, SqliteStore, Timestamp, UserId, Version,
 };
-use tier_cache::{Clock, Login, Refusal, StoreError, Tier, Tiers};
+use tier_cache::{Clock, Login, Refusal, StoreError, Strictness, Tier, Tiers};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
 
@@ -293,4 +293,51 @@ async fn a_new_token_is_not_refused_by_a_load_that_an_old_one_began() {
     store.answers.add_permits(100);
     new.await.expect("it is the newest token");
     old.await.unwrap().expect_err("it was replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_fetched_again_if_a_newer_head_came_before_it() {
+    let service = Service::new(Cold::sqlite());
+    let there = service.quiet_node().await;
+    let issued = there.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    let store = Arc::new(Slow {
+        inner: SqliteStore::open(&service.config().cold).unwrap(),
+        read: AtomicUsize::new(0),
+        answers: Semaphore::new(0),
+    });
+    let mut config = service.quiet();
+    config.hot.ttl = Duration::from_secs(2);
+    let here: Tiers<Basket> = Tiers::builder(config, service.keys())
+        .store(store.clone())
+        .start()
+        .await
+        .unwrap();
+    // A head alone, and its body on the way.
+    let found = here.find(issued.access.clone()).await.unwrap();
+    assert_eq!(found.tier(), Tier::Warm);
+    let body = tokio::spawn(async move { found.body().await });
+    eventually("the body is read", async || {
+        store.read.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    let hot = || here.try_hot(&issued.access.clone().into());
+    eventually("the head is no longer hot", async || hot().is_none()).await;
+    // Changed by plain SQL, and brought to Redis by a node that read it: nothing is pushed.
+    service.cold.sql(&format!(
+        "UPDATE sessions SET data = '{{\"count\": 7}}' WHERE id = '{id}'"
+    ));
+    there.find_strict(id, Strictness::Row).await.unwrap();
+    eventually("the newer head is hot", async || {
+        let found = here.find(issued.access.clone());
+        let newer = match tokio::time::timeout(Duration::from_millis(500), found).await {
+            Ok(found) => found.unwrap().version() == Version::new(2),
+            Err(_) => false,
+        };
+        newer && hot().is_some()
+    })
+    .await;
+    store.answers.add_permits(100);
+    let body = body.await.unwrap().unwrap();
+    assert!(body.data().is_ok());
 }
