@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use testbed::Cluster;
 use tier_cache::cold::{
     Change, Changes, ColdStore, Key, Mark, NewSession, PostgresStore, Pruned, Retention, Row,
     SessionId, SqliteStore, Timestamp, UserId, Version,
@@ -340,4 +341,36 @@ async fn a_body_is_fetched_again_if_a_newer_head_came_before_it() {
     store.answers.add_permits(100);
     let body = body.await.unwrap().unwrap();
     assert!(body.data().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_is_heard_when_it_commits_however_late() {
+    let cluster = Cluster::builder()
+        .config("max_prepared_transactions", "2")
+        .start();
+    let service = Service::without_redis(Cold::Postgres(cluster.database()));
+    let node = service.node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    service.cold.sql(&format!(
+        "BEGIN; UPDATE sessions SET is_active = false WHERE id = '{id}'; PREPARE TRANSACTION 'a'"
+    ));
+    // Much is numbered above it, and heard.
+    for _ in 0..20 {
+        let other = node.login(Login::guest()).await.unwrap();
+        service.cold.sql(&format!(
+            "DELETE FROM sessions WHERE id = '{}'",
+            other.session.id()
+        ));
+        eventually("it is heard", async || {
+            node.find(other.access.clone()).await.is_err()
+        })
+        .await;
+    }
+    node.find(issued.access.clone()).await.unwrap();
+    service.cold.sql("COMMIT PREPARED 'a'");
+    eventually("it is refused", async || {
+        node.find(issued.access.clone()).await.is_err()
+    })
+    .await;
 }
