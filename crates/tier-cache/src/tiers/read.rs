@@ -299,13 +299,6 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Accepted => false,
-            Self::Refused(refusal) | Self::Doubtful(refusal) => refusal.is_unavailable(),
-        }
-    }
-
     pub(super) fn into_refusal(self) -> Refusal {
         match self {
             Self::Accepted => Refusal::Unknown,
