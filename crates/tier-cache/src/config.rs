@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// How sessions are kept, tier by tier.
 ///
@@ -30,6 +30,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// let error = TierConfig::from_toml("[hot]\nttl = 'soon'").unwrap_err().to_string();
 /// assert!(error.contains("hot.ttl") && error.contains("soon") && error.contains("15m"), "{error}");
 /// ```
+///
+/// `Debug` leaves the passwords of URLs out; `Serialize` writes them, so that what is written can be
+/// read again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TierConfig {
@@ -290,10 +293,12 @@ impl TierConfig {
     }
 
     fn overlaid_by(self, given: Figment) -> Result<Self, ConfigError> {
-        let config: Self = Figment::from(Serialized::defaults(self))
+        let mut config: Self = Figment::from(Serialized::defaults(self))
             .merge(given)
             .extract()
-            .map_err(|error| ConfigError(error.to_string()))?;
+            .map_err(|error| ConfigError(without_passwords(&error.to_string())))?;
+        // The environment has no other word for "none".
+        config.warm.url = config.warm.url.filter(|url| !url.is_empty());
         config.validate()?;
         Ok(config)
     }
@@ -459,6 +464,22 @@ pub fn without_password(url: &str) -> String {
     format!("{scheme}://{hidden}{rest}")
 }
 
+/// A message without the passwords of the URLs that it quotes: a URL may have been put under a
+/// wrong key.
+fn without_passwords(message: &str) -> String {
+    let edge = |c: char| c.is_whitespace() || matches!(c, '"' | '`' | '\'');
+    message
+        .split_inclusive(edge)
+        .map(|word| {
+            let url = word.trim_end_matches(edge);
+            match url.contains("://") {
+                true => format!("{}{}", without_password(url), &word[url.len()..]),
+                false => word.to_owned(),
+            }
+        })
+        .collect()
+}
+
 mod duration {
     use super::*;
 
@@ -498,15 +519,34 @@ mod size {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<ByteSize, D::Error> {
-        let text = String::deserialize(deserializer).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "{error}; a size is written like \"512KiB\" or \"64MiB\""
-            ))
-        })?;
-        ByteSize::from_str(&text).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is not a size ({error}); write it like \"512KiB\" or \"64MiB\""
-            ))
-        })
+        deserializer.deserialize_any(Written)
+    }
+
+    /// A number alone is bytes: the environment knows no other way to say it.
+    struct Written;
+
+    impl de::Visitor<'_> for Written {
+        type Value = ByteSize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size, written like \"512KiB\" or \"64MiB\"")
+        }
+
+        fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<ByteSize, E> {
+            Ok(ByteSize::b(bytes))
+        }
+
+        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+            let negative = |_| E::invalid_value(de::Unexpected::Signed(bytes), &self);
+            u64::try_from(bytes).map(ByteSize::b).map_err(negative)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+            ByteSize::from_str(text).map_err(|error| {
+                E::custom(format!(
+                    "\"{text}\" is not a size ({error}); write it like \"512KiB\" or \"64MiB\""
+                ))
+            })
+        }
     }
 }

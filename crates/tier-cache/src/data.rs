@@ -36,6 +36,11 @@ impl<D: Serialize + DeserializeOwned + Default + Clone + Send + Sync + 'static> 
 /// [`Error::Unwritable`] and [`Error::DataTooLarge`].
 pub(crate) fn write<D: SessionData>(data: &D, allowed: u64) -> Result<Box<str>, Error> {
     let text = serde_json::to_string(data).map_err(|error| Error::Unwritable(error.into()))?;
+    if has_nul(&text) {
+        let error = "it holds the character U+0000, which PostgreSQL's JSON cannot";
+        let error: serde_json::Error = serde::ser::Error::custom(error);
+        return Err(Error::Unwritable(error.into()));
+    }
     if text.len() as u64 > allowed {
         return Err(Error::DataTooLarge {
             size: text.len(),
@@ -43,6 +48,15 @@ pub(crate) fn write<D: SessionData>(data: &D, allowed: u64) -> Result<Box<str>, 
         });
     }
     Ok(text.into())
+}
+
+/// Whether JSON text holds U+0000, which is always escaped there.
+fn has_nul(text: &str) -> bool {
+    text.match_indices("\\u0000").any(|(at, _)| {
+        let before = text[..at].bytes().rev();
+        // An even number of backslashes before it are backslashes themselves.
+        before.take_while(|&byte| byte == b'\\').count() % 2 == 0
+    })
 }
 
 /// Stored data as the application's type.
@@ -79,6 +93,26 @@ impl Row {
         Record {
             head: self.head,
             body: Some(self.body.read()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn u_0000_is_refused_and_what_only_looks_like_it_is_not() {
+        for refused in ["\0", "a\0b", "\\\0"] {
+            let error = write(&refused.to_owned(), 100).unwrap_err();
+            assert!(
+                matches!(error, Error::Unwritable(_)),
+                "{refused:?}: {error}"
+            );
+        }
+        for written in ["\\u0000", "\\\\u0000", "u0000", "\u{1}"] {
+            let text = write(&written.to_owned(), 100).unwrap();
+            assert_eq!(read::<String>(&text).unwrap(), written);
         }
     }
 }

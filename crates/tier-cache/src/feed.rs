@@ -57,7 +57,9 @@ impl<D: SessionData> Feed<D> {
         let asked = shared.clock.now().moment;
         let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
         let answer = shared.store.changes(self.cursor, limit).await;
-        match answer.and_then(|changes| self.learn(&changes)) {
+        let learned = answer.and_then(|changes| self.learn(&changes));
+        shared.heard.store(learned.is_ok(), Ordering::Relaxed);
+        match learned {
             Ok(()) => {
                 let bound = shared.config.fence.staleness_bound;
                 shared.fence.trust_until(asked + bound);

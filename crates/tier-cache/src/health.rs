@@ -1,6 +1,6 @@
 //! What each tier can do just now, for health checks.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
@@ -11,12 +11,14 @@ use crate::tiers::Shared;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether caches may be served: the database was heard of within the staleness bound.
-    pub trusting: bool,
-    /// The warm tier; `None` if there is none by configuration.
-    pub warm: Option<WarmHealth>,
+    /// Up while caches may be served: the database was heard of within the staleness bound.
+    pub hot: TierState,
+    /// Up while Redis answers; while it does not, the cold tier takes its part.
+    pub warm: TierState,
+    /// Up if the database answered when the feed asked it last.
+    pub cold: TierState,
     /// The kind of cold store.
-    pub cold: &'static str,
+    pub store: &'static str,
     /// Milliseconds since the start of the last successful poll of the feed; `None` before the
     /// first.
     pub feed_lag_ms: Option<u64>,
@@ -24,35 +26,46 @@ pub struct Health {
     pub floors: usize,
 }
 
-/// What the warm tier can do just now.
+/// What a tier can do just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum WarmHealth {
-    /// Redis answers.
+pub enum TierState {
+    /// It serves.
     Up,
-    /// Redis does not answer; the cold tier takes its part.
+    /// It does not serve just now.
     Down,
+    /// There is none, by configuration.
+    Off,
+}
+
+impl TierState {
+    fn of(up: bool) -> Self {
+        if up { Self::Up } else { Self::Down }
+    }
 }
 
 impl Health {
     pub(crate) fn of<D: SessionData>(shared: &Shared<D>) -> Self {
         let now = shared.clock.now().moment;
-        let warm = shared.warm.as_ref().map(|warm| match warm.is_up() {
-            true => WarmHealth::Up,
-            false => WarmHealth::Down,
-        });
+        let warm = shared.warm.as_ref();
         let lag = shared.feed_lag(now);
         Self {
-            trusting: shared.fence.trusts(now),
-            warm,
-            cold: shared.store.kind(),
-            feed_lag_ms: lag.map(|lag: Duration| lag.as_millis() as u64),
+            hot: TierState::of(shared.fence.trusts(now)),
+            warm: warm.map_or(TierState::Off, |warm| TierState::of(warm.is_up())),
+            cold: TierState::of(shared.heard.load(Ordering::Relaxed)),
+            store: shared.store.kind(),
+            feed_lag_ms: lag.map(|lag| lag.as_millis() as u64),
             floors: shared.fence.floors(),
         }
     }
 
-    /// Whether the node can answer for sessions: it hears of the database.
+    /// Whether caches may be served: the node hears of the database.
+    pub fn is_trusting(&self) -> bool {
+        self.hot == TierState::Up
+    }
+
+    /// Whether to send requests to this node: it can answer for sessions.
     pub fn is_ready(&self) -> bool {
-        self.trusting
+        self.is_trusting() || self.cold == TierState::Up
     }
 }

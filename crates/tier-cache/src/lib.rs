@@ -33,6 +33,6 @@ pub use config::{
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};
-pub use health::{Health, WarmHealth};
+pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder};

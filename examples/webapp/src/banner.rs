@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tower_session::tier_cache::{WarmHealth, without_password};
+use tower_session::tier_cache::{TierState, without_password};
 use tower_session::{TierConfig, Tiers};
 
 use crate::Failure;
@@ -63,14 +63,14 @@ impl Banner {
     }
 
     /// Which tiers are on, and how to get the others: one line.
-    fn tiers(&self, config: &TierConfig, health: Option<WarmHealth>) -> String {
+    fn tiers(&self, config: &TierConfig, health: TierState) -> String {
         let warm = match (&config.warm.url, &self.no_private_redis) {
             (Some(_), _) if self.private_redis => {
                 "a private redis-server (--redis URL names one to share)".into()
             }
             (Some(url), _) => {
                 let state = match health {
-                    Some(WarmHealth::Up) => "",
+                    TierState::Up => "",
                     _ => " (not reached yet; used as soon as it is)",
                 };
                 format!("{}{state}", without_password(url))

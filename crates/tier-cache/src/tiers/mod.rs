@@ -15,7 +15,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use session_core::{Key, TokenKeys};
@@ -99,6 +99,8 @@ pub(crate) struct Shared<D: SessionData> {
     fills: Arc<Semaphore>,
     /// Nanoseconds of the [`Moment`] at which the last successful poll of the feed began.
     pub(crate) polled: AtomicI64,
+    /// Whether the last poll succeeded.
+    pub(crate) heard: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }

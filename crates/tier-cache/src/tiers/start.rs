@@ -1,6 +1,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use session_core::TokenKeys;
 use tokio::sync::Semaphore;
@@ -115,6 +115,7 @@ impl<D: SessionData> TiersBuilder<D> {
             config: self.config,
             metrics,
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
+            heard: AtomicBool::new(false),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });

@@ -55,6 +55,9 @@ impl<D> Login<D> {
     }
 
     /// The device it is made on; by default nothing is known of it.
+    ///
+    /// Clients say what they like in these texts, so they are cut to 512 bytes each, and cleared of
+    /// U+0000, which PostgreSQL does not store.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
@@ -206,7 +209,7 @@ impl<D: SessionData> Tiers<D> {
             expires_at: now + login.ttl.unwrap_or(config.ttl),
             access,
             refresh,
-            device: login.device,
+            device: bounded(login.device),
             data,
         };
         let tiers = self.clone();
@@ -470,6 +473,25 @@ impl<D: SessionData> Shared<D> {
         // Over already: a trace is still left for the loads that are under way.
         let ttl = ttl.unwrap_or(Duration::from_secs(60));
         warm.apply(&record, &keys, push, ttl).await;
+    }
+}
+
+fn bounded(device: Device) -> Device {
+    const MOST: usize = 512;
+    let bounded = |text: Box<str>| -> Box<str> {
+        if text.len() <= MOST && !text.contains('\0') {
+            return text;
+        }
+        let mut end = MOST.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text[..end].replace('\0', "").into()
+    };
+    Device {
+        ip: device.ip,
+        user_agent: device.user_agent.map(bounded),
+        label: device.label.map(bounded),
     }
 }
 

@@ -166,6 +166,22 @@ fn the_environment_goes_over_the_file() {
         assert_eq!(config.hot.ttl, Duration::from_secs(300));
         assert_eq!(config.cold.pool_size, 7);
         assert_eq!(config.fence.staleness_bound, Duration::from_secs(9));
+        jail.set_env("SESSION_WARM__URL", "");
+        jail.set_env("SESSION_HOT__CAPACITY", "1048576");
+        let config = TierConfig::load(None).expect("it loads");
+        assert_eq!(config.warm.url, None);
+        assert_eq!(config.hot.capacity, tier_cache::ByteSize::mib(1));
+        // A secret under a wrong key is not quoted back.
+        jail.set_env("SESSION_COLD__POOL_SIZE", "postgres://u:s3cret@h/d");
+        let error = TierConfig::load(None).unwrap_err().to_string();
+        assert!(
+            error.contains("pool_size") || error.contains("POOL_SIZE"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("s3cret") && error.contains("…@h/d"),
+            "{error}"
+        );
         jail.set_env("SESSION_COLD__POOL_SIZE", "many");
         let error = TierConfig::load(None).unwrap_err().to_string();
         assert!(error.to_lowercase().contains("pool_size"), "{error}");

@@ -144,7 +144,7 @@ async fn more_changes_than_floors_empty_the_caches_and_nothing_else(cold: Cold) 
     }
     assert!(node.find(last.clone()).await.is_ok());
     assert_eq!(node.find(last).await.unwrap().tier(), Tier::Hot);
-    assert!(node.health().trusting);
+    assert!(node.health().is_trusting());
     assert!(node.health().floors <= 5, "{:?}", node.health());
 }
 

@@ -21,6 +21,7 @@ on_both!(
     a_session_of_an_unknown_user_is_refused,
     an_expired_session_is_refused_and_its_refusal_is_hot,
     a_guest_has_no_user,
+    what_a_client_says_of_its_device_is_bounded,
 );
 
 async fn a_login_is_hot_here_and_warm_on_the_other_nodes(cold: Cold) {
@@ -41,7 +42,7 @@ async fn without_redis_the_other_nodes_ask_the_database(cold: Cold) {
     let service = Service::without_redis(cold);
     let (here, there) = (service.node().await, service.node().await);
     let issued = here.login(Login::guest()).await.unwrap();
-    assert_eq!(here.health().warm, None);
+    assert_eq!(here.health().warm, tier_cache::TierState::Off);
     let tier = async || there.find(issued.access.clone()).await.unwrap().tier();
     assert_eq!(tier().await, Tier::Cold);
     assert_eq!(tier().await, Tier::Hot);
@@ -324,6 +325,27 @@ async fn an_expired_session_is_refused_and_its_refusal_is_hot(cold: Cold) {
         .try_hot(&issued.access.into())
         .expect("no I/O is needed");
     assert!(matches!(again, Err(Refusal::Expired)), "{again:?}");
+}
+
+async fn what_a_client_says_of_its_device_is_bounded(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let node = service.node().await;
+    let device = Device {
+        ip: None,
+        user_agent: Some("☃".repeat(10_000).into()),
+        label: Some("a\0b".into()),
+    };
+    let login = Login::guest().device(device).data(Basket::of("tea"));
+    let issued = node.login(login).await.unwrap();
+    let body = issued.session.body().await.unwrap();
+    assert_eq!(body.device().user_agent.as_deref(), Some(&*"☃".repeat(170)));
+    assert_eq!(body.device().label.as_deref(), Some("ab"));
+    let error = issued
+        .session
+        .update(|basket| basket.items.push("\0".into()))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unwritable(_)), "{error}");
 }
 
 async fn a_guest_has_no_user(cold: Cold) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testbed::Cluster;
-use tier_cache::{Clock, Login, Refusal, Tier, Tiers, WarmHealth};
+use tier_cache::{Clock, Login, Refusal, Tier, TierState, Tiers};
 
 use crate::support::{Basket, Cold, Service, eventually};
 
@@ -21,7 +21,7 @@ async fn a_dead_redis_costs_speed_only_and_is_used_again_when_it_is_back() {
     assert_eq!(there.find(issued.access).await.unwrap().tier(), Tier::Cold);
     let issued = here.login(Login::guest()).await.unwrap();
     eventually("the outage is noticed", async || {
-        here.health().warm == Some(WarmHealth::Down)
+        here.health().warm == TierState::Down
     })
     .await;
     here.revoke(issued.session.id()).await.unwrap();
@@ -34,7 +34,7 @@ async fn a_dead_redis_costs_speed_only_and_is_used_again_when_it_is_back() {
 
     service.redis().restart();
     eventually("Redis is used again", async || {
-        here.health().warm == Some(WarmHealth::Up) && there.health().warm == Some(WarmHealth::Up)
+        here.health().warm == TierState::Up && there.health().warm == TierState::Up
     })
     .await;
     let issued = here.login(Login::guest()).await.unwrap();
@@ -82,11 +82,11 @@ async fn without_its_database_a_node_serves_what_is_cached_until_the_bound_and_t
     clock.advance(Duration::from_secs(61));
     let refused = node.find(issued.access.clone()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Unavailable { .. }), "{refused}");
-    assert!(!node.health().trusting);
+    assert!(!node.health().is_trusting());
 
     cluster.restart();
     eventually("the node trusts its caches again", async || {
-        node.health().trusting
+        node.health().is_trusting()
     })
     .await;
     let found = node.find(issued.access.clone()).await.unwrap();

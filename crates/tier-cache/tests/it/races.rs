@@ -56,7 +56,7 @@ async fn an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then() {
     // Past the bound since the load asked, with polls that succeeded meanwhile.
     clock.advance(Duration::from_secs(61));
     eventually("the node trusts its caches", async || {
-        node.health().trusting
+        node.health().is_trusting()
     })
     .await;
     waiting.await.expect_err("it was revoked long ago");
@@ -157,7 +157,7 @@ async fn a_database_that_was_set_back_is_believed_and_what_is_hot_is_not() {
     }
     eventually("the node has heard of all that will be lost", async || {
         let found = node.find(issued.access.clone()).await.unwrap();
-        found.version().get() == 11 && node.health().trusting
+        found.version().get() == 11 && node.health().is_trusting()
     })
     .await;
 
@@ -172,7 +172,7 @@ async fn a_database_that_was_set_back_is_believed_and_what_is_hot_is_not() {
     let refused = node.find(issued.access).await.unwrap_err();
     assert!(matches!(refused, Refusal::Revoked), "{refused}");
     eventually("the node trusts its caches again", async || {
-        node.health().trusting
+        node.health().is_trusting()
     })
     .await;
     let issued = node.login(Login::guest()).await.unwrap();

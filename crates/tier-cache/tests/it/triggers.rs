@@ -12,6 +12,7 @@ on_both!(
     the_id_of_a_session_never_changes,
     a_version_cannot_be_set_back_by_hand,
     a_deleted_session_leaves_a_trace,
+    the_id_of_a_deleted_session_is_not_used_again,
     a_row_that_is_written_back_whole_hides_no_change,
 );
 
@@ -257,7 +258,7 @@ async fn sqlite_takes_no_id_that_is_not_written_as_we_write_it() {
     }
     let insert = format!("INSERT INTO sessions (id, expires_at) VALUES ('{id}', 0)");
     service.cold.sql(&insert);
-    assert!(node.health().trusting);
+    assert!(node.health().is_trusting());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,4 +299,26 @@ async fn postgres_numbers_what_a_later_trigger_changes() {
     cold.sql("UPDATE sessions SET last_seen_at = now()");
     assert_eq!(cold.version(id), 2);
     assert!(mark_of(cold, id) > mark);
+}
+
+async fn the_id_of_a_deleted_session_is_not_used_again(cold: Cold) {
+    let service = Service::without_redis(cold);
+    service.quiet_node().await;
+    let cold = &service.cold;
+    let ada = cold.add_user("ada");
+    let id = session(&service, ada).await;
+    cold.sql(&format!("DELETE FROM sessions WHERE id = '{id}'"));
+    let later = cold.seconds_from_now(60);
+    let again = format!("INSERT INTO sessions (id, expires_at) VALUES ('{id}', {later})");
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cold.sql(&again)));
+    let message = *refused
+        .unwrap_err()
+        .downcast::<String>()
+        .expect("a message");
+    assert!(
+        message.contains("insert the session under a new one"),
+        "{message}"
+    );
+    let other = SessionId::random();
+    cold.sql(&again.replace(&id.to_string(), &other.to_string()));
 }

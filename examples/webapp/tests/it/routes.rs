@@ -232,14 +232,17 @@ fn operators_see_health_and_metrics(app: &App, _: Sql<'_>) {
     );
     let ready = app.get("/readyz").send().expect(200).json();
     assert_eq!(ready["ready"], true);
-    assert_eq!(ready["trusting"], true);
+    assert_eq!(ready["hot"], "up");
     let has_redis = !app.tiers().contains("warm: none");
     assert_eq!(
         ready["warm"],
-        if has_redis { json!("up") } else { json!(null) }
+        if has_redis { json!("up") } else { json!("off") }
     );
     let kind = if has_redis { "postgres" } else { "sqlite" };
-    assert_eq!(ready["cold"], kind);
+    assert_eq!(
+        (&ready["cold"], &ready["store"]),
+        (&json!("up"), &json!(kind))
+    );
 
     let tokens = app.log_in("ada");
     let hot = "session_lookups_total{tier=\"hot\"}";

@@ -51,6 +51,7 @@ CREATE TABLE session_tombstones (
     deleted_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (mark, id)
 );
+CREATE INDEX session_tombstones_id_idx ON session_tombstones (id);
 
 -- One row. Every tombstone at or above `tombstones_since` is still kept.
 CREATE TABLE session_history (
@@ -86,6 +87,9 @@ BEGIN
         END IF;
         NEW.version := OLD.version + 1;
     ELSE
+        IF EXISTS (SELECT FROM session_tombstones WHERE id = NEW.id) THEN
+            RAISE EXCEPTION 'session % was deleted, and every node refuses the id: insert the session under a new one', NEW.id;
+        END IF;
         NEW.version := 1;
     END IF;
     -- A change of the user that is still uncommitted does not see this session and would not

@@ -45,6 +45,7 @@ CREATE TABLE session_tombstones (
     deleted_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
     PRIMARY KEY (mark, id)
 ) WITHOUT ROWID;
+CREATE INDEX session_tombstones_id_idx ON session_tombstones (id);
 
 -- One row. `mark` numbers the changes; every tombstone at or above `tombstones_since` is still kept.
 CREATE TABLE session_history (
@@ -70,6 +71,12 @@ WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id OR access_jti = NEW.access
              OR refresh_token_hash = NEW.refresh_token_hash)
 BEGIN
     SELECT RAISE(ABORT, 'a session of this id or key exists: update it, or delete it first');
+END;
+
+CREATE TRIGGER sessions_use_id_once BEFORE INSERT ON sessions
+WHEN EXISTS (SELECT 1 FROM session_tombstones WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'a session of this id was deleted, and every node refuses the id: insert the session under a new one');
 END;
 
 -- UPDATE OR REPLACE would, too.
