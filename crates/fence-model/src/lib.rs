@@ -1,0 +1,187 @@
+//! A model of the fence protocol (`docs/protocol.md`), for a checker that tries every schedule.
+//!
+//! The world is small: one session and a few transactions; its clock has no end, since only ages up
+//! to B matter. Within it anything may happen at any time: transactions overlap and commit in any
+//! order, polls and loads take as long as they like or fail, nodes stand still, start again, lose
+//! track, forget floors. Redis and replicas
+//! are as bad as can be: a read of either may answer with **anything the database ever was**,
+//! which is more than losing, delaying, duplicating and resurrecting. So there are no messages
+//! between nodes to model: all that a node can hear of another is in that already.
+//!
+//! | file | says |
+//! |---|---|
+//! | `database.rs` | rows, transactions, snapshots and their marks |
+//! | `node.rs` | the steps of one node: feed, loads, gate, hot tier, requests |
+//! | `lib.rs` | the world, its steps, and what must hold |
+
+mod database;
+mod node;
+
+use stateright::{Model, Property};
+
+use crate::database::{Change, Database};
+use crate::node::{Node, NodeStep};
+
+/// The property that all of it is for.
+pub const LATE: &str = "no session is served later than B after its revocation";
+
+/// The property that it is not for nothing.
+pub const RECOVERS: &str = "a poll and a load bring a valid session back into the cache";
+
+/// A world to check, and the rule that is broken in it, if any.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Nodes of the service.
+    pub nodes: usize,
+    /// B, in ticks.
+    pub bound: u8,
+    /// Transactions that begin.
+    pub transactions: u8,
+    /// How often they change the session, between them.
+    pub changes: u8,
+    /// Whether nodes may start again, or lose track.
+    pub restarts: bool,
+    /// Whether nodes hear pushes.
+    pub push: bool,
+    /// The rule that is left out.
+    pub broken: Option<Rule>,
+}
+
+/// A rule of the protocol that can be left out, to see what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The gate's floor check: `version >= floor`.
+    Floor,
+    /// The gate's mark check: `as_of >= since`.
+    Mark,
+    /// A mark is the oldest transaction in progress; without this, the next number.
+    OldestInProgress,
+    /// Trust ends; without this, one poll is enough for ever.
+    TrustEnds,
+    /// Trust counts from the moment the poll was asked; without this, from its answer.
+    TrustFromAsking,
+    /// The gate is asked again after the insert into the hot tier.
+    AskAfterInsert,
+    /// The gate is asked again when a request collects what was loaded for it.
+    AskAtCollection,
+    /// A request reads the trust before the cache; without this, after it.
+    TrustBeforeCache,
+}
+
+impl Rule {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::Floor,
+        Self::Mark,
+        Self::OldestInProgress,
+        Self::TrustEnds,
+        Self::TrustFromAsking,
+        Self::AskAfterInsert,
+        Self::AskAtCollection,
+        Self::TrustBeforeCache,
+    ];
+}
+
+impl World {
+    /// A world that is checked in seconds and has room for every counterexample known.
+    pub fn small() -> Self {
+        Self {
+            nodes: 1,
+            bound: 1,
+            transactions: 2,
+            changes: 2,
+            restarts: true,
+            push: true,
+            broken: None,
+        }
+    }
+
+    /// The same without a rule.
+    pub fn without(self, rule: Rule) -> Self {
+        Self {
+            broken: Some(rule),
+            ..self
+        }
+    }
+
+    pub(crate) fn keeps(&self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+}
+
+/// All that is the case at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub(crate) database: Database,
+    pub(crate) nodes: Vec<Node>,
+    /// A request was given the session later than B after the commit that revoked it.
+    pub(crate) served_late: bool,
+    /// A request was given the session from the hot tier.
+    pub(crate) served_hot: bool,
+}
+
+/// One step of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A moment passes.
+    Tick,
+    /// A transaction begins, and is numbered.
+    Begin,
+    /// An open transaction changes the session; others have to wait for it.
+    Change(u8, Change),
+    /// An open transaction commits.
+    Commit(u8),
+    /// A node does something.
+    Node(usize, NodeStep),
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            database: Database::new(self),
+            nodes: vec![Node::new(); self.nodes],
+            served_late: false,
+            served_hot: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        steps.push(Step::Tick);
+        state.database.steps(self, steps);
+        for (index, node) in state.nodes.iter().enumerate() {
+            let mut of_node = Vec::new();
+            node.steps(self, state, &mut of_node);
+            steps.extend(of_node.into_iter().map(|step| Step::Node(index, step)));
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut next = last.clone();
+        match step {
+            Step::Tick => {
+                next.database.tick(self);
+                next.nodes.iter_mut().for_each(|node| node.tick(self));
+            }
+            Step::Begin => next.database.begin(self),
+            Step::Change(transaction, change) => next.database.change(transaction, change),
+            Step::Commit(transaction) => next.database.commit(self, transaction),
+            Step::Node(index, step) => node::take(self, &mut next, index, step),
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(LATE, |_, state: &State| !state.served_late),
+            Property::always(RECOVERS, |world: &World, state| {
+                (0..world.nodes).all(|node| node::recovers(world, state, node))
+            }),
+            Property::sometimes("sessions are served from the cache", |_, state: &State| {
+                state.served_hot
+            }),
+        ]
+    }
+}
