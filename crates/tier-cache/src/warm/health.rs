@@ -25,7 +25,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two checks, however many commands fail meanwhile.
 const CHECK_GAP: Duration = Duration::from_millis(100);
 /// Heartbeats from one look at the size of the database to the next.
-const SAMPLE_EVERY: u32 = 15;
+const SAMPLE_EVERY: u32 = 3;
 
 /// What is known of Redis.
 pub(super) struct Health {
@@ -220,6 +220,8 @@ impl Warm {
                 reason,
                 "the warm tier is down; the cold tier takes what the hot one does not have"
             );
+            // What it still holds serves nobody.
+            metrics::cached("warm", 0, 0);
         }
     }
 }
