@@ -81,7 +81,16 @@ impl Database {
     /// At the first statement that fails, with the message of `psql`.
     #[track_caller]
     pub fn sql(&self, sql: &str) -> String {
-        self.address.sql(&self.name, sql).or_fail()
+        self.try_sql(sql).or_fail()
+    }
+
+    /// The same, for a server that may be down.
+    ///
+    /// # Errors
+    ///
+    /// At the first statement that fails, with the message of `psql`.
+    pub fn try_sql(&self, sql: &str) -> Result<String, Error> {
+        self.address.sql(&self.name, sql)
     }
 
     /// The statements executed in this database since it was made or

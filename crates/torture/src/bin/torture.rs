@@ -1,0 +1,56 @@
+//! Runs a plan and prints what it showed; exits with 1 if something was violated.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use torture::{Plan, run};
+
+/// Real nodes under faults, and a checker of what they said.
+#[derive(Parser)]
+struct Flags {
+    /// How long.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// What happens is drawn from this.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Nodes.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Clients at work at once.
+    #[arg(long, default_value_t = 12)]
+    clients: usize,
+    /// The staleness bound, in milliseconds.
+    #[arg(long, default_value_t = 2000)]
+    bound: u64,
+    /// Draw the histogram into this file.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let this = std::env::current_exe().expect("this program has a path");
+    let bound = Duration::from_millis(flags.bound);
+    let report = run(&Plan {
+        node: this.with_file_name("torture-node"),
+        nodes: flags.nodes,
+        clients: flags.clients,
+        duration: Duration::from_secs(flags.seconds),
+        seed: flags.seed,
+        bound,
+        promised: bound,
+        redis: true,
+        faults: true,
+    });
+    print!("{report}");
+    if let Some(file) = flags.svg {
+        std::fs::write(&file, report.svg()).expect("the picture can be written");
+    }
+    match report.violations.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}

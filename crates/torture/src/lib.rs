@@ -1,0 +1,89 @@
+//! Real nodes, a real PostgreSQL and a real Redis under faults; and a checker of what they said.
+//!
+//! ```text
+//! cargo run --release -p testbed -- cargo run --release -p torture -- --seconds 900 --seed 7
+//! ```
+//!
+//! | file | says |
+//! |---|---|
+//! | `wire.rs` | what a driver and a node say to each other |
+//! | `node.rs` | one node: a process of its own, driven over a socket |
+//! | `world.rs` | the servers and nodes of a run |
+//! | `load.rs` | the clients: logins, reads, updates, revocations |
+//! | `fault.rs` | what goes wrong, by a seeded plan |
+//! | `history.rs` | what was done and said; and what of it must not be |
+//! | `report.rs` | the summary, in words and as a picture |
+
+mod fault;
+mod history;
+mod load;
+pub mod node;
+mod report;
+mod wire;
+mod world;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use fault::Fault;
+pub use history::{History, Read, Revocation, Violation};
+pub use report::Report;
+
+use load::Load;
+use world::World;
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program `torture-node`.
+    pub node: PathBuf,
+    /// Nodes.
+    pub nodes: usize,
+    /// Clients at work at once.
+    pub clients: usize,
+    /// For how long.
+    pub duration: Duration,
+    /// What the faults and the clients do is drawn from this.
+    pub seed: u64,
+    /// The staleness bound that the nodes run with.
+    pub bound: Duration,
+    /// The bound that the checker holds them to: the same, or a shorter one, to see that it finds
+    /// what it is there to find.
+    pub promised: Duration,
+    /// Whether there is a Redis.
+    pub redis: bool,
+    /// Whether anything goes wrong.
+    pub faults: bool,
+}
+
+/// Runs the plan, and checks what was said.
+///
+/// # Panics
+///
+/// Where there is no shared PostgreSQL, or a program is missing.
+pub fn run(plan: &Plan) -> Report {
+    let world = World::start(plan);
+    let stop = AtomicBool::new(false);
+    let load = Load::new(plan, &world);
+    let faults = thread::scope(|scope| {
+        for client in 0..plan.clients {
+            let (load, stop) = (&load, &stop);
+            scope.spawn(move || load.client(client, stop));
+        }
+        let faults = scope.spawn(|| match plan.faults {
+            true => fault::inject(plan, &world, &stop),
+            false => Vec::new(),
+        });
+        let end = Instant::now() + plan.duration;
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
+        stop.store(true, Ordering::SeqCst);
+        faults.join().expect("the faults end")
+    });
+    world.heal();
+    let history = load.finish();
+    Report::of(plan, history, faults)
+}

@@ -1,0 +1,271 @@
+//! The clients: logins, reads, updates, revocations.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tier_cache::Clock;
+
+use crate::Plan;
+use crate::history::{History, Read, Revocation};
+use crate::wire::{Ask, Line, Say};
+use crate::world::World;
+
+/// Sessions that the clients keep alive between them.
+const SESSIONS: usize = 60;
+
+#[derive(Clone)]
+struct Known {
+    id: String,
+    token: String,
+    /// Increments that were acknowledged, and those of which nobody knows.
+    counted: u64,
+    in_doubt: u64,
+    /// Nobody is to use it any more but for reading.
+    over: bool,
+}
+
+pub(crate) struct Load<'w> {
+    world: &'w World,
+    seed: u64,
+    clock: Clock,
+    known: Mutex<Vec<Known>>,
+    history: Mutex<History>,
+}
+
+impl<'w> Load<'w> {
+    pub(crate) fn new(plan: &Plan, world: &'w World) -> Self {
+        Self {
+            world,
+            seed: plan.seed,
+            clock: Clock::system(),
+            known: Mutex::default(),
+            history: Mutex::default(),
+        }
+    }
+
+    /// One client, until `stop`.
+    pub(crate) fn client(&self, number: usize, stop: &AtomicBool) {
+        let mut random = fastrand::Rng::with_seed(self.seed ^ (number as u64 + 1) << 32);
+        let mut lines: Vec<Option<Line>> = self.world.nodes.iter().map(|_| None).collect();
+        while !stop.load(Ordering::SeqCst) {
+            let node = random.usize(..lines.len());
+            let line = &mut lines[node];
+            if line.is_none() {
+                *line = Line::open(self.world.nodes[node].address).ok();
+            }
+            let Some(open) = line else { continue };
+            if self.step(&mut random, node, open).is_err() {
+                *line = None;
+            }
+            thread::sleep(Duration::from_micros(random.u64(200..2000)));
+        }
+    }
+
+    fn step(
+        &self,
+        random: &mut fastrand::Rng,
+        node: usize,
+        line: &mut Line,
+    ) -> std::io::Result<()> {
+        let chosen = {
+            let known = lock(&self.known);
+            let live = known.iter().filter(|known| !known.over).count();
+            match live < SESSIONS {
+                true => None,
+                // The late ones: most are alive, some were revoked a moment ago.
+                false => Some(random.usize(known.len().saturating_sub(2 * SESSIONS)..known.len())),
+            }
+        };
+        let Some(chosen) = chosen else {
+            return self.login(line);
+        };
+        match random.u32(..1000) {
+            0..4 => self.revoke(chosen, line),
+            4..7 => self.revoke_by_sql(chosen, random),
+            7..60 => self.increment(chosen, line),
+            _ => self.read(chosen, node, line),
+        }
+    }
+
+    fn login(&self, line: &mut Line) -> std::io::Result<()> {
+        self.did("logins");
+        if let Say::Session {
+            id,
+            token: Some(token),
+            ..
+        } = line.ask(&Ask::Login)?
+        {
+            lock(&self.known).push(Known {
+                id,
+                token,
+                counted: 0,
+                in_doubt: 0,
+                over: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn read(&self, chosen: usize, node: usize, line: &mut Line) -> std::io::Result<()> {
+        let token = lock(&self.known)[chosen].token.clone();
+        let said = line.ask(&Ask::Find { token })?;
+        let mut history = lock(&self.history);
+        match said {
+            Say::Session {
+                version,
+                tier,
+                asked_at,
+                served_at,
+                ..
+            } => {
+                *history.done.entry(tier_name(&tier)).or_default() += 1;
+                history.reads.push(Read {
+                    session: chosen,
+                    node,
+                    version,
+                    asked_at,
+                    served_at,
+                });
+            }
+            Say::Refused(_) => {
+                *history.done.entry("reads refused").or_default() += 1;
+                // Nobody may be logged out whom nobody revoked.
+                if !lock(&self.known)[chosen].over {
+                    history.false_refusals.push(chosen);
+                }
+            }
+            Say::Failed(_) | Say::Done => {
+                *history.done.entry("reads undecided").or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn increment(&self, chosen: usize, line: &mut Line) -> std::io::Result<()> {
+        let token = {
+            let mut known = lock(&self.known);
+            if known[chosen].over {
+                return Ok(());
+            }
+            known[chosen].in_doubt += 1;
+            known[chosen].token.clone()
+        };
+        self.did("updates");
+        let said = line.ask(&Ask::Increment { token })?;
+        let mut known = lock(&self.known);
+        match said {
+            Say::Session { .. } => {
+                known[chosen].in_doubt -= 1;
+                known[chosen].counted += 1;
+            }
+            // It may have been made.
+            _ => self.did("updates in doubt"),
+        }
+        Ok(())
+    }
+
+    /// Takes a session out of use, before it is revoked.
+    fn retire(&self, chosen: usize) -> Option<String> {
+        let mut known = lock(&self.known);
+        let known = &mut known[chosen];
+        if known.over {
+            return None;
+        }
+        known.over = true;
+        Some(known.id.clone())
+    }
+
+    fn revoke(&self, chosen: usize, line: &mut Line) -> std::io::Result<()> {
+        let Some(id) = self.retire(chosen) else {
+            return Ok(());
+        };
+        self.did("revocations");
+        if let Say::Done = line.ask(&Ask::Revoke { id })? {
+            self.committed(chosen);
+        }
+        Ok(())
+    }
+
+    fn revoke_by_sql(&self, chosen: usize, random: &mut fastrand::Rng) -> std::io::Result<()> {
+        let Some(id) = self.retire(chosen) else {
+            return Ok(());
+        };
+        self.did("revocations by SQL");
+        let sql = match random.bool() {
+            true => format!("UPDATE sessions SET is_active = false WHERE id = '{id}'"),
+            false => format!("DELETE FROM sessions WHERE id = '{id}'"),
+        };
+        if self.world.database.try_sql(&sql).is_ok() {
+            self.committed(chosen);
+        }
+        Ok(())
+    }
+
+    fn committed(&self, session: usize) {
+        lock(&self.history).revocations.push(Revocation {
+            session,
+            committed_by: self.clock.now().moment.nanos(),
+        });
+    }
+
+    fn did(&self, what: &'static str) {
+        *lock(&self.history).done.entry(what).or_default() += 1;
+    }
+
+    /// When all is well again: what was acknowledged must be there.
+    pub(crate) fn finish(self) -> History {
+        let known = self
+            .known
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut history = self
+            .history
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut line = Line::open(self.world.nodes[0].address).expect("a node");
+        for (session, known) in known.iter().enumerate().filter(|(_, known)| !known.over) {
+            let mut last = String::new();
+            let found = (0..100).find_map(|_| {
+                let ask = Ask::FindStrict {
+                    token: known.token.clone(),
+                };
+                match line.ask(&ask).expect("the node answers") {
+                    Say::Session { count, .. } => count,
+                    said => {
+                        last = format!("{said:?}");
+                        thread::sleep(Duration::from_millis(100));
+                        None
+                    }
+                }
+            });
+            history.checked += 1;
+            let Some(count) = found else {
+                history
+                    .lost
+                    .push(format!("session {session} is gone: {last}"));
+                continue;
+            };
+            if count < known.counted || count > known.counted + known.in_doubt {
+                history.lost.push(format!(
+                    "session {session} counts {count}; {} were acknowledged, {} in doubt",
+                    known.counted, known.in_doubt
+                ));
+            }
+        }
+        history
+    }
+}
+
+fn tier_name(tier: &str) -> &'static str {
+    match tier {
+        "hot" => "reads hot",
+        "warm" => "reads warm",
+        _ => "reads cold",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,106 @@
+//! One node: a process of its own, driven over a socket.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use session_core::{SecretKey, Token, TokenKeys};
+use tier_cache::{Login, Session, Strictness, TierConfig, Tiers};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::wire::{Ask, Say};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Data {
+    count: u64,
+}
+
+/// Serves until it is killed; prints its port first. Configured by `SESSION_*`, with the root
+/// secret in `SESSION_KEY`.
+///
+/// # Errors
+///
+/// If the tiers do not open.
+pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    let secret = SecretKey::new(std::env::var("SESSION_KEY")?)?;
+    let config = TierConfig::load(None)?;
+    let tiers: Tiers<Data> = Tiers::open(config, TokenKeys::new(&secret)).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?.port());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(talk(tiers.clone(), stream));
+    }
+}
+
+async fn talk(tiers: Tiers<Data>, stream: TcpStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 0 {
+        let said = match serde_json::from_str(&line) {
+            Ok(ask) => answer(&tiers, ask).await,
+            Err(error) => Say::Failed(error.to_string()),
+        };
+        line.clear();
+        let mut answer = serde_json::to_string(&said)?;
+        answer.push('\n');
+        stream.get_mut().write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
+    let asked_at = tiers.now().moment.nanos();
+    let session = |session: &Session<Data>, token: Option<&Token>| Say::Session {
+        id: session.id().to_string(),
+        token: token.map(|token| token.expose().to_string()),
+        version: session.version().get(),
+        count: session
+            .body_if_here()
+            .and_then(|body| Some(body.data().ok()?.count)),
+        tier: session.tier().to_string(),
+        asked_at,
+        served_at: tiers.now().moment.nanos(),
+    };
+    let found = async |token: &str, strictness| match Token::parse(token) {
+        Ok(token) => tiers
+            .find_strict(token, strictness)
+            .await
+            .map_err(|refusal| match refusal.is_unavailable() {
+                true => Say::Failed(refusal.to_string()),
+                false => Say::Refused(refusal.to_string()),
+            }),
+        Err(error) => Err(Say::Failed(error.to_string())),
+    };
+    match ask {
+        Ask::Login => {
+            let login = Login::guest().ttl(Duration::from_secs(24 * 60 * 60));
+            match tiers.login(login).await {
+                Ok(issued) => session(&issued.session, Some(&issued.access)),
+                Err(error) => Say::Failed(error.to_string()),
+            }
+        }
+        Ask::Find { token } => match found(&token, Strictness::Trust).await {
+            Ok(found) => session(&found, None),
+            Err(said) => said,
+        },
+        Ask::FindStrict { token } => match found(&token, Strictness::Row).await {
+            Ok(found) => session(&found, None),
+            Err(said) => said,
+        },
+        Ask::Increment { token } => match found(&token, Strictness::Trust).await {
+            Ok(found) => match found.update(|data| data.count += 1).await {
+                Ok(changed) => session(&changed, None),
+                Err(error) => Say::Failed(error.to_string()),
+            },
+            Err(said) => said,
+        },
+        Ask::Revoke { id } => match id.parse() {
+            Ok(id) => match tiers.revoke(id).await {
+                Ok(_) => Say::Done,
+                Err(error) => Say::Failed(error.to_string()),
+            },
+            Err(_) => Say::Failed("no id".into()),
+        },
+    }
+}

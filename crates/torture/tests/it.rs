@@ -1,0 +1,46 @@
+//! A short plan; and that the checker finds what it is there to find.
+
+use std::time::Duration;
+
+use torture::{Plan, Violation, run};
+
+fn plan() -> Plan {
+    Plan {
+        node: env!("CARGO_BIN_EXE_torture-node").into(),
+        nodes: 3,
+        clients: 8,
+        duration: Duration::from_secs(25),
+        seed: 7,
+        bound: Duration::from_secs(2),
+        promised: Duration::from_secs(2),
+        redis: true,
+        faults: true,
+    }
+}
+
+#[test]
+fn under_faults_nothing_is_served_late_lost_or_refused_for_nothing() {
+    let report = run(&plan());
+    println!("{report}");
+    assert_eq!(report.violations, []);
+    assert!(report.operations() > 1000, "{report}");
+    assert!(report.faults.len() >= 3, "{report}");
+}
+
+/// Nodes that hear of revocations only by a feed that is slower than the bound they are held to.
+#[test]
+fn the_checker_finds_nodes_that_break_the_promise() {
+    let report = run(&Plan {
+        duration: Duration::from_secs(8),
+        bound: Duration::from_secs(8),
+        promised: Duration::from_millis(500),
+        redis: false,
+        faults: false,
+        ..plan()
+    });
+    let late = |violation: &&Violation| matches!(violation, Violation::Late { .. });
+    assert!(
+        report.violations.iter().any(|violation| late(&violation)),
+        "{report}"
+    );
+}
