@@ -29,16 +29,19 @@ pub enum Fault {
     LongTransaction,
 }
 
-const ALL: [Fault; 8] = [
-    Fault::RedisKilled,
-    Fault::RedisPaused,
-    Fault::RedisOlder,
-    Fault::MessagesLost,
-    Fault::DatabasePaused,
-    Fault::DatabaseKilled,
-    Fault::NodePaused,
-    Fault::LongTransaction,
-];
+impl Fault {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::RedisKilled,
+        Self::RedisPaused,
+        Self::RedisOlder,
+        Self::MessagesLost,
+        Self::DatabasePaused,
+        Self::DatabaseKilled,
+        Self::NodePaused,
+        Self::LongTransaction,
+    ];
+}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +67,7 @@ pub(crate) fn inject(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<Fault
         rest(stop, Duration::from_millis(random.u64(300..1200)));
         if left.is_empty() {
             // Each kind once before any comes again.
-            left = ALL.to_vec();
+            left.clone_from(&plan.faults);
             random.shuffle(&mut left);
         }
         let Some(fault) = left.pop() else { continue };

@@ -54,8 +54,10 @@ pub struct Plan {
     pub promised: Duration,
     /// Whether there is a Redis.
     pub redis: bool,
-    /// Whether anything goes wrong.
-    pub faults: bool,
+    /// What goes wrong; nothing if there is none.
+    pub faults: Vec<Fault>,
+    /// Whether the nodes' gate is switched off, so that they break the promise.
+    pub gate_open: bool,
 }
 
 /// Runs the plan, and checks what was said.
@@ -72,10 +74,7 @@ pub fn run(plan: &Plan) -> Report {
             let (load, stop) = (&load, &stop);
             scope.spawn(move || load.client(client, stop));
         }
-        let faults = scope.spawn(|| match plan.faults {
-            true => fault::inject(plan, &world, &stop),
-            false => Vec::new(),
-        });
+        let faults = scope.spawn(|| fault::inject(plan, &world, &stop));
         let end = Instant::now() + plan.duration;
         while Instant::now() < end {
             thread::sleep(Duration::from_millis(50));

@@ -15,6 +15,9 @@ struct Data {
     count: u64,
 }
 
+/// Set, it makes a node that does not keep the promise.
+pub(crate) const OPEN_GATE: &str = "TORTURE_OPEN_GATE";
+
 /// Serves until it is killed; prints its port first. Configured by `SESSION_*`, with the root
 /// secret in `SESSION_KEY`.
 ///
@@ -25,6 +28,9 @@ pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let secret = SecretKey::new(std::env::var("SESSION_KEY")?)?;
     let config = TierConfig::load(None)?;
     let tiers: Tiers<Data> = Tiers::open(config, TokenKeys::new(&secret)).await?;
+    if std::env::var_os(OPEN_GATE).is_some() {
+        tiers.open_the_gate();
+    }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     loop {

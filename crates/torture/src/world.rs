@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use testbed::{Cluster, Database, Redis};
 
 use crate::Plan;
+use crate::node::OPEN_GATE;
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
@@ -68,6 +69,9 @@ impl Node {
             .env("SESSION_FENCE__POLL_INTERVAL", format!("{}ms", bound / 4))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if plan.gate_open {
+            command.env(OPEN_GATE, "1");
+        }
         if let Some(redis) = redis {
             command.env("SESSION_WARM__URL", redis.url());
         }

@@ -131,6 +131,15 @@ impl<D: SessionData> Tiers<D> {
         Health::of(self.shared())
     }
 
+    /// Switches the gate off, so that the promise no longer holds: for showing that a test of the
+    /// promise can fail.
+    #[cfg(feature = "test-hooks")]
+    #[doc(hidden)]
+    pub fn open_the_gate(&self) {
+        let gate = &self.shared().fence.gate_is_open;
+        gate.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Ends the background tasks and waits for what is under way, at most for `deadline`.
     /// Returns whether all of it ended.
     ///

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use torture::{Plan, run};
+use torture::{Fault, Plan, run};
 
 /// Real nodes under faults, and a checker of what they said.
 #[derive(Parser)]
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         bound,
         promised: bound,
         redis: true,
-        faults: true,
+        faults: Fault::ALL.into(),
+        gate_open: false,
     });
     print!("{report}");
     if let Some(file) = flags.svg {
