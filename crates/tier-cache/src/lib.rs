@@ -5,6 +5,8 @@
 //! hot is found with no I/O; one that is revoked in the database is refused by every node within
 //! `fence.staleness_bound`, whatever Redis does.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod backoff;
 mod clock;
 pub mod cold;
 mod config;

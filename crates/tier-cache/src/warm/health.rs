@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Broken, Link};
-use super::random_part;
 use super::tier::Warm;
+use crate::backoff::Backoff;
 use crate::cold::Changed;
 use crate::metrics;
 use crate::push;
@@ -232,28 +232,5 @@ struct Silence<'a>(&'a Health);
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
         self.0.state.send_replace(State::Down);
-    }
-}
-
-/// How long to wait before the next attempt: doubled each time, and spread, so that nodes that
-/// lost their server together do not come back together.
-struct Backoff(Duration);
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(2);
-
-    fn new() -> Self {
-        Self(Self::FIRST)
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new();
-    }
-
-    fn pause(&mut self) -> Duration {
-        let pause = self.0.mul_f64(0.5 + 0.5 * random_part());
-        self.0 = (2 * self.0).min(Self::LAST);
-        pause
     }
 }

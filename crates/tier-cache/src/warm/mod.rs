@@ -74,6 +74,6 @@ pub(crate) fn ttl(expires_at: Timestamp, now: Timestamp, config: &WarmConfig) ->
 }
 
 /// From 0 to 1, for spreading what would else happen at once; not for secrets.
-fn random_part() -> f64 {
+pub(crate) fn random_part() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }
