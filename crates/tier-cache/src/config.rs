@@ -145,8 +145,12 @@ pub struct ColdConfig {
     /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
     /// `sqlite://sessions.db`.
     pub url: String,
-    /// Connections at most, beside the one of the feed of changes. Default `10`.
+    /// Connections at most, beside the one of the feed of changes and the one that `notify`
+    /// needs. Default `10`.
     pub pool_size: usize,
+    /// Whether to listen to PostgreSQL's notifications of changes, on a connection of its own.
+    /// Default `true`.
+    pub notify: bool,
     /// How long connecting, and waiting for a free connection, may take. Default `5s`.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
@@ -172,6 +176,7 @@ impl Default for ColdConfig {
         Self {
             url: "sqlite://sessions.db".into(),
             pool_size: 10,
+            notify: true,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(2),
             ca_file: None,
@@ -434,6 +439,7 @@ impl fmt::Debug for ColdConfig {
         f.debug_struct("ColdConfig")
             .field("url", &without_password(&self.url))
             .field("pool_size", &self.pool_size)
+            .field("notify", &self.notify)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("ca_file", &self.ca_file)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::{Mark, SessionId, Version};
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
@@ -15,6 +15,9 @@ use crate::data::SessionData;
 use crate::error::StoreError;
 use crate::metrics;
 use crate::tiers::Shared;
+
+/// From the end of a poll to the next that the store causes, however much it tells.
+const GAP: Duration = Duration::from_millis(20);
 
 pub(crate) struct Feed<D: SessionData> {
     shared: Arc<Shared<D>>,
@@ -36,16 +39,23 @@ impl<D: SessionData> Feed<D> {
         }
     }
 
-    /// Polls every `poll_interval` until `stop`.
+    /// Polls every `poll_interval`, and when the store tells of changes, until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let period = self.shared.config.fence.poll_interval;
         let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let told = async {
+                // What is told until then is one.
+                sleep(GAP).await;
+                self.shared.told.notified().await;
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => self.poll().await,
+                _ = ticks.tick() => {}
+                () = told => ticks.reset(),
             }
+            self.poll().await;
         }
     }
 
@@ -151,6 +161,14 @@ impl<D: SessionData> Shared<D> {
     pub(crate) fn feed_lag(&self, now: Moment) -> Option<Duration> {
         let polled = Moment::from_nanos(self.polled.load(Ordering::Relaxed));
         (polled > Moment::LONG_AGO).then(|| now.since(polled))
+    }
+
+    /// Has the feed ask at once when the store tells of changes; nothing rests on it.
+    pub(crate) async fn hear_store(self: Arc<Self>, stop: CancellationToken) {
+        if self.config.cold.notify {
+            let changed = || self.told.notify_one();
+            stop.run_until_cancelled(self.store.listen(&changed)).await;
+        }
     }
 
     /// What another node tells of its own writes, within milliseconds; nothing rests on it.

@@ -64,6 +64,14 @@ impl Metrics {
             "session_feed_failures_total",
             "Polls of the change feed that failed."
         );
+        describe_counter!(
+            "session_notifications_total",
+            "Notifications of the database that sessions changed; the feed then asks at once."
+        );
+        describe_counter!(
+            "session_listen_failures_total",
+            "Connections for such notifications that failed, or could not be made."
+        );
         describe_gauge!("session_cached_entries", "Sessions held, by tier.");
         describe_gauge!("session_cached_bytes", "Bytes held, by tier.");
         describe_gauge!(
@@ -84,6 +92,8 @@ impl Metrics {
         for command in ["GET", "EVALSHA", "PING"] {
             redis_command(command).increment(0);
         }
+        notifications().increment(0);
+        listen_failures().increment(0);
         Self {
             hot_hits: counter!("session_lookups_total", "tier" => "hot"),
             warm_hits: counter!("session_lookups_total", "tier" => "warm"),
@@ -109,6 +119,14 @@ pub(crate) fn db_query(op: &'static str) -> Counter {
 
 pub(crate) fn redis_command(command: &'static str) -> Counter {
     counter!("session_redis_commands_total", "command" => command)
+}
+
+pub(crate) fn notifications() -> Counter {
+    counter!("session_notifications_total")
+}
+
+pub(crate) fn listen_failures() -> Counter {
+    counter!("session_listen_failures_total")
 }
 
 pub(crate) fn cached(tier: &'static str, entries: u64, bytes: u64) {

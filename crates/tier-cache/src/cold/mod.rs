@@ -15,6 +15,8 @@ mod sql;
 mod types;
 
 #[cfg(feature = "postgres")]
+mod listen;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;

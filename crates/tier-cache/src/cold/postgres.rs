@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::listen::Listener;
 use super::sql::{Deadlines, PostgresStore};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
@@ -68,6 +69,11 @@ impl PostgresStore {
             pool,
             feed,
             deadlines,
+            listener: Listener {
+                target,
+                tls,
+                deadlines,
+            },
         })
     }
 
@@ -138,7 +144,7 @@ fn tls(config: &ColdConfig) -> Result<MakeRustlsConnect, StoreError> {
 }
 
 /// An error with what caused it, since the outermost says only "error performing TLS handshake".
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -27,7 +27,7 @@ use crate::metrics;
 
 /// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
 macro_rules! sql_store {
-    ($(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal) => {
+    ($(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal $(, $listener:ty)?) => {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $store {
@@ -36,6 +36,10 @@ macro_rules! sql_store {
             /// when there are many, the node would go blind, and all its hits would be loads too.
             pub(super) feed: Pool<$connection>,
             pub(super) deadlines: Deadlines,
+            $(
+                /// Where the database tells of changes by itself.
+                pub(super) listener: $listener,
+            )?
         }
 
         impl $store {
@@ -196,6 +200,12 @@ macro_rules! sql_store {
                 changes(since, limit, rows.await?)
             }
 
+            $(
+                async fn listen(&self, changed: &(dyn Fn() + Send + Sync)) {
+                    <$listener>::listen(&self.listener, changed).await
+                }
+            )?
+
             async fn prune(
                 &self,
                 now: Timestamp,
@@ -248,7 +258,8 @@ sql_store!(
     /// Sessions in PostgreSQL 13 or newer, spoken in Rust.
     PostgresStore,
     diesel_async::AsyncPgConnection,
-    "postgres"
+    "postgres",
+    super::listen::Listener
 );
 
 #[cfg(feature = "sqlite")]

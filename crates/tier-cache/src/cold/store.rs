@@ -24,7 +24,7 @@ use crate::error::StoreError;
 ///
 /// Each call is one attempt with the store's own deadline; the tiers repeat nothing that is not
 /// safe to repeat. Calls are made in tasks of their own, which are driven to their end, so an
-/// implementation need not be cancellation-safe.
+/// implementation need not be cancellation-safe; [`listen`](Self::listen) alone is dropped.
 ///
 /// # A home-made store
 ///
@@ -91,6 +91,25 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] if the database could not answer in time.
     async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError>;
+
+    /// Calls `changed` as soon as it is known that sessions changed, whoever changed them; the
+    /// feed then asks for the [`changes`](Self::changes) at once. New sessions are none.
+    ///
+    /// It goes on until it is dropped, by itself connecting again where it must, and calls
+    /// `changed` also whenever something may have been missed, as after connecting. Nothing rests
+    /// on it: a call too many costs a poll, however many come together, and one too few is made
+    /// up for by the feed's next. The default tells nothing.
+    ///
+    /// Called once, unless `cold.notify` is off.
+    ///
+    /// # Cancellation safety
+    ///
+    /// When the tiers stop it is dropped at whatever await it has reached, and must leave nothing
+    /// behind that goes on.
+    async fn listen(&self, changed: &(dyn Fn() + Send + Sync)) {
+        let _ = changed;
+        std::future::pending().await
+    }
 
     /// Removes what nobody needs any more: old tombstones and long expired sessions, at most
     /// `limit` of the latter.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use session_core::{Key, TokenKeys};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +44,7 @@ use load::{From, Loaded};
 /// Sessions in three tiers: hot in the process, warm in Redis, cold in SQL.
 ///
 /// Cheap to clone; each clone is the same tiers. When the last one is dropped, the background
-/// tasks (the feed of changes, the listener to the warm tier, pruning) end by themselves;
+/// tasks (the feed of changes, the listeners to the warm tier and the cold one, pruning) end by themselves;
 /// [`shutdown`](Self::shutdown) waits until they have.
 ///
 /// ```
@@ -97,6 +97,8 @@ pub(crate) struct Shared<D: SessionData> {
     flights: Flights<(Key, From), Loaded<D>>,
     /// Bounds the warm fills that run behind requests' backs; beyond it a fill is left out.
     fills: Arc<Semaphore>,
+    /// The store told of changes since the last poll began.
+    pub(crate) told: Notify,
     /// Nanoseconds of the [`Moment`] at which the last successful poll of the feed began.
     pub(crate) polled: AtomicI64,
     /// Whether the last poll succeeded.

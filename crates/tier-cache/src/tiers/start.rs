@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use session_core::TokenKeys;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,6 +114,7 @@ impl<D: SessionData> TiersBuilder<D> {
             keys: self.keys,
             config: self.config,
             metrics,
+            told: Notify::new(),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             tasks: tasks.clone(),
@@ -125,6 +126,7 @@ impl<D: SessionData> TiersBuilder<D> {
         let mut feed = Feed::new(Arc::clone(&shared));
         feed.poll().await;
         tasks.spawn(feed.run(stop.clone()));
+        tasks.spawn(Arc::clone(&shared).hear_store(stop.clone()));
         tasks.spawn(prune::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
         if let Some(warm) = &shared.warm {

@@ -6,6 +6,7 @@ mod counting;
 mod fence;
 mod life;
 mod metrics;
+mod notify;
 mod outage;
 mod promotion;
 mod races;

@@ -164,6 +164,27 @@ CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
     FOR EACH ROW WHEN ((OLD.email, OLD.username, OLD.is_active) IS DISTINCT FROM (NEW.email, NEW.username, NEW.is_active))
     EXECUTE FUNCTION users_touch_sessions();
 
+-- Tells the nodes to ask what changed now, and not when their interval is over. Nothing rests on it.
+-- Equal notifications of a transaction are one, however many sessions it changes. New sessions are
+-- not told of, since nobody can hold them. What it costs: transactions that notify commit one after
+-- the other, in the whole server, and cannot be prepared (PREPARE TRANSACTION).
+-- So `sessions.notify = off` switches it off, for whom it is set: for a transaction (SET LOCAL), for a
+-- role (ALTER ROLE … SET), for new connections to a database (ALTER DATABASE … SET).
+CREATE FUNCTION sessions_notify() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('sessions.notify', true) IN ('off', 'false') THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_notify('session_changes', '');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sessions_notify AFTER UPDATE ON sessions
+    FOR EACH ROW WHEN (NEW.version <> OLD.version) EXECUTE FUNCTION sessions_notify();
+-- Deleted sessions; pruning leaves no tombstones, and tells nobody.
+CREATE TRIGGER sessions_notify AFTER INSERT ON session_tombstones
+    FOR EACH ROW EXECUTE FUNCTION sessions_notify();
+
 -- To be run once after the tables were restored into another server, whose transactions have other
 -- numbers: each session gets one of this server, and the traces go.
 CREATE FUNCTION sessions_renumber() RETURNS void
@@ -179,4 +200,6 @@ ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_change;
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_number_late_change;
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_leave_tombstone;
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_leave_tombstones;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_notify;
+ALTER TABLE session_tombstones ENABLE ALWAYS TRIGGER sessions_notify;
 ALTER TABLE users ENABLE ALWAYS TRIGGER users_touch_sessions;
