@@ -184,6 +184,9 @@ impl Default for Fence {
 }
 
 #[cfg(test)]
+mod promise;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
