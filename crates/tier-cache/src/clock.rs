@@ -1,10 +1,12 @@
 //! One reading a request: an instant that counts time asleep, and the wall clock beside it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use session_core::Timestamp;
+
+use crate::sync::AtomicI64;
 
 /// An instant of a clock that never stands still or goes back while the machine runs, and goes
 /// on while it sleeps; in nanoseconds since boot.

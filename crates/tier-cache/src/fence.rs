@@ -4,12 +4,13 @@
 //! every record, from whichever tier, passes the one gate [`Fence::admits`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use session_core::{Head, Mark, SessionId, Version};
 
 use crate::clock::Moment;
+use crate::sync::{AtomicI64, RwLock};
 
 /// A node's floors, the mark since which they are complete, and the instant until which the
 /// node may trust any cache.

@@ -1,7 +1,9 @@
 //! The hot tier: whole typed sessions in the process, in moka.
 
+mod shelf;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -10,11 +12,13 @@ use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 use session_core::{Body, Head, KeyHash, Record, SessionId, Standing, Version};
 
+use self::shelf::Shelf;
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::HotConfig;
 use crate::data::SessionData;
 use crate::error::Refusal;
+use crate::sync::{AtomicI64, AtomicU32};
 
 /// A session as the hot tier holds it.
 #[derive(Debug)]
@@ -131,7 +135,7 @@ impl Uses {
 /// Sessions by id, with lookup entries beside them: for foreign keys, and for whatever else a
 /// session was asked for by.
 pub(crate) struct Hot<D> {
-    sessions: Cache<SessionId, Arc<Entry<D>>, RandomState>,
+    sessions: Shelf<D>,
     lookups: Cache<KeyHash, (SessionId, Duration), RandomState>,
     /// Minted tokens that the database has refused for good.
     refused: Cache<KeyHash, Refusal, RandomState>,
@@ -147,12 +151,14 @@ impl<D: Send + Sync + 'static> Hot<D> {
         const REFUSED: Duration = Duration::from_secs(30);
         let capacity = config.capacity.as_u64();
         Self {
-            sessions: Cache::builder()
-                .name("sessions")
-                .max_capacity(capacity)
-                .weigher(|_, entry: &Arc<Entry<D>>| entry.weight())
-                .expire_after(OwnLifetime)
-                .build_with_hasher(RandomState::default()),
+            sessions: Shelf::new(
+                Cache::builder()
+                    .name("sessions")
+                    .max_capacity(capacity)
+                    .weigher(|_, entry: &Arc<Entry<D>>| entry.weight())
+                    .expire_after(OwnLifetime)
+                    .build_with_hasher(RandomState::default()),
+            ),
             lookups: Cache::builder()
                 .name("session lookups")
                 .max_capacity(capacity / 4)
@@ -184,7 +190,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
 
     /// The session, if an admitted one is here. No I/O, no lock held, nothing allocated.
     pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry<D>>> {
-        let entry = self.sessions.get(&id)?;
+        let entry = self.sessions.get(id)?;
         let admitted = entry.admitted.load(Ordering::Acquire);
         (admitted == self.generation.load(Ordering::Acquire)).then_some(entry)
     }
@@ -212,7 +218,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
     ) -> Option<Arc<Entry<D>>> {
         let id = entry.head().id;
         let generation = self.generation.load(Ordering::Acquire);
-        let kept = self.sessions.entry(id).and_compute_with(|kept| match kept {
+        let kept = self.sessions.compute(id, |kept| match kept {
             Some(kept) if kept.value().outranks(&entry) && gate(kept.value().head()) => Op::Nop,
             _ => Op::Put(Arc::clone(&entry)),
         });
@@ -235,7 +241,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
     /// Drops what is older than `version`.
     pub(crate) fn remove_below(&self, id: SessionId, version: Version) {
         // Read past the generation and the admission: what is being inserted goes too.
-        self.sessions.entry(id).and_compute_with(|kept| match kept {
+        self.sessions.compute(id, |kept| match kept {
             Some(kept) if kept.value().head().version < version => Op::Remove,
             _ => Op::Nop,
         });
@@ -244,20 +250,18 @@ impl<D: Send + Sync + 'static> Hot<D> {
     /// Drops everything, at once: entries of earlier generations are misses from here on.
     pub(crate) fn clear(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.sessions.invalidate_all();
+        self.sessions.clear();
         self.lookups.invalidate_all();
     }
 
     /// Entries and bytes held, after moka has done its pending work.
     pub(crate) fn size(&self) -> (u64, u64) {
-        self.sessions.run_pending_tasks();
+        let sessions = self.sessions.settled();
         self.lookups.run_pending_tasks();
         self.refused.run_pending_tasks();
         (
-            self.sessions.entry_count(),
-            self.sessions.weighted_size()
-                + self.lookups.weighted_size()
-                + self.refused.weighted_size(),
+            sessions.entry_count(),
+            sessions.weighted_size() + self.lookups.weighted_size() + self.refused.weighted_size(),
         )
     }
 }

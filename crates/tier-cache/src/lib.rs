@@ -22,6 +22,7 @@ mod prune;
 #[cfg(feature = "redis")]
 mod push;
 mod session;
+mod sync;
 mod tiers;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;

@@ -162,7 +162,7 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
 }
 
 /// From the cold tier.
-async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
+pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
     /// Each try reads a later snapshot, and what refuses it is known to the database before it
     /// is known here; so the second try succeeds but for a change in that very moment.
     const TRIES: u32 = 4;

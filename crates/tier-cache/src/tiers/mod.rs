@@ -9,6 +9,8 @@
 //! | `write.rs` | how sessions are made, changed and revoked |
 
 mod load;
+#[cfg(test)]
+mod races;
 mod read;
 mod start;
 mod write;

@@ -1,0 +1,126 @@
+//! Each step with one rule of the protocol left out. The rest is as in the code that it stands for.
+
+use std::sync::Arc;
+
+use session_core::{Key, Mark};
+
+use super::database::SESSION;
+use super::now;
+use crate::clock::Now;
+use crate::error::Refusal;
+use crate::hot::Entry;
+use crate::session::Tier;
+use crate::tiers::Shared;
+use crate::tiers::load::{Landed, Loaded};
+
+/// A rule that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The gate is asked after the insert into the hot tier, too.
+    AskAfterInsert,
+    /// The gate is asked again when a request collects what was loaded.
+    AskAtCollection,
+    /// A floor is raised before the entry is removed.
+    FloorFirst,
+    /// The fence starts over before the hot tier is cleared.
+    RestartFirst,
+    /// Trust is granted after the floors are raised.
+    TrustLast,
+    /// Trust counts from the asking, not from the answer.
+    TrustFromAsking,
+    /// A request reads the trust before the cache.
+    TrustBeforeCache,
+    /// A request reads the clock after the cache.
+    ClockLast,
+}
+
+/// For `load::cold`: whatever was loaded is admitted once it has been inserted.
+pub(super) fn land_unasked(shared: &Shared<()>) -> Loaded<()> {
+    let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
+    let row = now(shared.store.load(Key::Id(SESSION))).unwrap().unwrap();
+    if !shared.admits(&row.head) {
+        return Err(shared.too_late());
+    }
+    let entry = Entry::cold(row, shared.clock.now(), &shared.config.hot);
+    let entry = shared.hot.insert(Arc::new(entry), |_| true);
+    Ok(Landed {
+        entry: entry.ok_or(Refusal::Unknown)?,
+        tier: Tier::Cold,
+        good_until,
+    })
+}
+
+/// For `Tiers::judge`: the gate is not asked.
+pub(super) fn collect_unasked(shared: &Shared<()>, landed: &Landed<()>) -> bool {
+    let trusted_until = shared.fence.trusted_until();
+    let now = shared.clock.now().moment;
+    landed.entry.head().is_active && (now < trusted_until || now < landed.good_until)
+}
+
+/// For `Shared::hot_entry`.
+pub(super) fn trust_after_cache(shared: &Shared<()>) -> Option<(Arc<Entry<()>>, Now)> {
+    let entry = shared.hot.get(SESSION)?;
+    let trusted_until = shared.fence.trusted_until();
+    let now = shared.clock.now();
+    (now.moment < trusted_until).then_some((entry, now))
+}
+
+/// For `Shared::hot_entry`; says when it had read the cache.
+pub(super) fn clock_before_cache(shared: &Shared<()>) -> Option<(Arc<Entry<()>>, Now)> {
+    let trusted_until = shared.fence.trusted_until();
+    let early = shared.clock.now();
+    let before_cache = shared.clock.now();
+    let entry = shared.hot.get(SESSION)?;
+    (early.moment < trusted_until).then_some((entry, before_cache))
+}
+
+/// For `Feed`.
+pub(super) struct Feed {
+    shared: Arc<Shared<()>>,
+    rule: Rule,
+    cursor: Mark,
+}
+
+impl Feed {
+    pub(super) fn new(shared: Arc<Shared<()>>, rule: Rule) -> Self {
+        Self {
+            shared,
+            rule,
+            cursor: Mark::ZERO,
+        }
+    }
+
+    pub(super) fn poll(&mut self) {
+        let Self { shared, rule, .. } = self;
+        let bound = shared.config.fence.staleness_bound;
+        let mut asked = shared.clock.now().moment;
+        let changes = now(shared.store.changes(self.cursor, u32::MAX)).unwrap();
+        if *rule == Rule::TrustLast {
+            shared.fence.trust_until(asked + bound);
+        }
+        if changes.complete_since > self.cursor || self.cursor == Mark::ZERO {
+            if *rule == Rule::RestartFirst {
+                shared.hot.clear();
+                shared.fence.restart(changes.complete_since);
+            } else {
+                shared.fence.restart(changes.complete_since);
+                shared.hot.clear();
+            }
+        }
+        for changed in &changes.sessions {
+            if *rule == Rule::FloorFirst {
+                shared.hot.remove_below(changed.id, changed.version);
+                shared
+                    .fence
+                    .raise(changed.id, changed.version, changed.mark);
+            } else {
+                shared.raise(changed.id, changed.version, changed.mark);
+            }
+        }
+        self.cursor = changes.up_to;
+        if *rule == Rule::TrustFromAsking {
+            asked = shared.clock.now().moment;
+        }
+        shared.fence.trust_until(asked + bound);
+    }
+}

@@ -1,0 +1,153 @@
+//! A database of one session, whose every answer takes its time.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_core::{Device, Head, Key, Mark, SessionId, Timestamp, UserId, Version};
+
+use crate::clock::{Clock, Moment};
+use crate::cold::{
+    Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row,
+};
+use crate::error::StoreError;
+use crate::sync::step;
+
+pub(super) const SESSION: SessionId = SessionId::from_bytes([7; 16]);
+
+#[derive(Debug)]
+pub(super) struct Database {
+    clock: Clock,
+    truth: Mutex<Truth>,
+    /// Tells of no single change, only that there may have been some.
+    vague: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Truth {
+    row: Row,
+    /// What the next change is numbered.
+    next: Mark,
+    revoked: Option<Moment>,
+}
+
+impl Database {
+    pub(super) fn new(clock: Clock, vague: bool) -> Self {
+        let head = Head {
+            id: SESSION,
+            user: None,
+            is_active: true,
+            revoked_at: None,
+            expires_at: clock.now().wall + Duration::from_secs(600),
+            version: Version::new(1),
+            as_of: Mark::ZERO,
+            access: None,
+            refresh: None,
+        };
+        let body = RawBody {
+            device: Device::default(),
+            created_at: Timestamp::from_unix_millis(0),
+            last_seen_at: Timestamp::from_unix_millis(0),
+            data: "null".into(),
+        };
+        let row = Row {
+            head,
+            changed_at: Mark::new(1),
+            body,
+        };
+        let truth = Truth {
+            row,
+            next: Mark::new(2),
+            revoked: None,
+        };
+        Self {
+            clock,
+            truth: Mutex::new(truth),
+            vague,
+        }
+    }
+
+    /// Revokes the session for good.
+    pub(super) fn revoke(&self) {
+        // Only who revokes moves the clock, so it does not move meanwhile.
+        let now = self.clock.now().moment;
+        step();
+        let mut truth = self.truth();
+        truth.row.changed_at = truth.next;
+        truth.next = Mark::new(truth.next.get() + 1);
+        truth.row.head.is_active = false;
+        truth.row.head.version = Version::new(truth.row.head.version.get() + 1);
+        truth.revoked = Some(now);
+    }
+
+    /// When the revocation was committed.
+    pub(super) fn revoked(&self) -> Option<Moment> {
+        self.truth().revoked
+    }
+
+    /// What it is at the moment of some snapshot.
+    fn snapshot(&self) -> Truth {
+        step();
+        let mut truth = self.truth().clone();
+        truth.row.head.as_of = truth.next;
+        step();
+        truth
+    }
+
+    // Nobody steps while holding it.
+    fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl ColdStore for Database {
+    async fn load(&self, _: Key) -> Result<Option<Row>, StoreError> {
+        Ok(Some(self.snapshot().row))
+    }
+
+    async fn changes(&self, since: Mark, _: u32) -> Result<Changes, StoreError> {
+        let Truth { row, next, .. } = self.snapshot();
+        let changed = Changed {
+            id: SESSION,
+            version: row.head.version,
+            mark: row.changed_at,
+        };
+        Ok(Changes {
+            up_to: next,
+            complete_since: if self.vague { next } else { since },
+            sessions: [changed]
+                .into_iter()
+                .filter(|changed| changed.mark >= since && !self.vague)
+                .collect(),
+        })
+    }
+
+    async fn version(&self, _: SessionId) -> Result<Option<Version>, StoreError> {
+        unreachable!()
+    }
+
+    async fn create(&self, _: NewSession) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    async fn update(&self, _: SessionId, _: Version, _: Change) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn revoke(&self, _: SessionId, _: Timestamp) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn list(&self, _: UserId, _: Timestamp, _: u32) -> Result<Vec<Row>, StoreError> {
+        unreachable!()
+    }
+
+    async fn prune(&self, _: Timestamp, _: Retention, _: u32) -> Result<Pruned, StoreError> {
+        unreachable!()
+    }
+
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+}

@@ -1,0 +1,316 @@
+//! The race of loads and requests with polls, in thousands of schedules of the real code: fence,
+//! hot tier, feed, loads, and what requests read. Only the database is made up.
+//!
+//! | file | says |
+//! |---|---|
+//! | `mod.rs` | who races, and what must hold |
+//! | `database.rs` | a database of one session |
+//! | `broken.rs` | each step with a rule left out, to see that the race would show it |
+
+mod broken;
+mod database;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use session_core::{Key, TokenKeys};
+use shuttle::thread;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::broken::Rule;
+use self::database::{Database, SESSION};
+use super::{Owned, Shared, Shown, Tiers};
+use crate::clock::{Clock, Moment, Now};
+use crate::config::TierConfig;
+use crate::feed::Feed;
+use crate::fence::Fence;
+use crate::flight::Flights;
+use crate::hot::Hot;
+use crate::metrics::Metrics;
+use crate::sync::schedules;
+
+/// Half of B and a little more.
+const WHILE: Duration = Duration::from_secs(3);
+
+/// What races in each schedule.
+#[derive(Clone, Copy, Debug)]
+struct Race {
+    /// The session is hot before it begins; else a load brings it.
+    begun_hot: bool,
+    /// The feed never tells what changed: the node starts over at each poll.
+    vague: bool,
+    broken: Option<Rule>,
+}
+
+/// What was seen in all schedules together.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A request got the session later than B after it was revoked.
+    late: AtomicBool,
+    /// How often one got it from the hot tier.
+    hot: AtomicU32,
+}
+
+struct World {
+    race: Race,
+    tiers: Tiers<()>,
+    database: Arc<Database>,
+    seen: Arc<Seen>,
+}
+
+impl World {
+    fn new(race: Race, seen: Arc<Seen>) -> Self {
+        let clock = Clock::manual();
+        let database = Arc::new(Database::new(clock.clone(), race.vague));
+        let config = TierConfig::default();
+        assert_eq!(config.fence.staleness_bound, Duration::from_secs(5));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let shared = Shared {
+            hot: Hot::new(&config.hot),
+            warm: None,
+            store: Arc::clone(&database) as _,
+            fence: Fence::new(),
+            flights: Flights::new(tasks.clone()),
+            fills: Arc::new(Semaphore::new(0)),
+            clock,
+            keys: TokenKeys::random(),
+            config,
+            metrics: Metrics::new(),
+            polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
+            heard: AtomicBool::new(false),
+            tasks,
+            stop: stop.clone(),
+        };
+        let owned = Owned {
+            shared: Arc::new(shared),
+            _stop: stop.drop_guard(),
+        };
+        Self {
+            race,
+            tiers: Tiers {
+                owned: Arc::new(owned),
+            },
+            database,
+            seen,
+        }
+    }
+
+    fn broken(&self, rule: Rule) -> bool {
+        self.race.broken == Some(rule)
+    }
+
+    fn now(&self) -> Now {
+        self.tiers.shared().clock.now()
+    }
+
+    /// Loads the session, and collects it for a request.
+    fn load(&self) {
+        let shared = self.tiers.shared();
+        let loaded = if self.broken(Rule::AskAfterInsert) {
+            broken::land_unasked(shared)
+        } else {
+            now(super::load::cold(Arc::clone(shared), Key::Id(SESSION)))
+        };
+        let Ok(landed) = loaded else { return };
+        let asked = self.now().moment;
+        let served = if self.broken(Rule::AskAtCollection) {
+            broken::collect_unasked(shared, &landed)
+        } else {
+            self.tiers.judge(landed, Shown::Nothing).is_ok()
+        };
+        if served {
+            self.served(asked);
+        }
+    }
+
+    /// A request that is answered from the hot tier, or not at all.
+    fn request(&self) {
+        let shared = self.tiers.shared();
+        let found = match self.race.broken {
+            Some(Rule::TrustBeforeCache) => broken::trust_after_cache(shared),
+            Some(Rule::ClockLast) => broken::clock_before_cache(shared),
+            _ => shared.hot_entry(Key::Id(SESSION)),
+        };
+        if let Some((entry, now)) = found
+            && entry.head().is_active
+        {
+            self.seen.hot.fetch_add(1, Ordering::Relaxed);
+            self.served(now.moment);
+        }
+    }
+
+    fn served(&self, at: Moment) {
+        let bound = self.tiers.config().fence.staleness_bound;
+        if self
+            .database
+            .revoked()
+            .is_some_and(|revoked| at > revoked + bound)
+        {
+            self.seen.late.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What happens in the database, and how long it takes.
+    fn history(&self) {
+        let clock = &self.tiers.shared().clock;
+        self.database.revoke();
+        clock.advance(WHILE);
+        clock.advance(WHILE);
+    }
+
+    fn run(self) {
+        let world = Arc::new(self);
+        let mut polls = Polls::new(&world);
+        polls.poll();
+        if world.race.begun_hot {
+            world.load();
+        }
+        let start = |act: fn(&Self)| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || act(&world))
+        };
+        let threads = [
+            start(Self::history),
+            start(Self::request),
+            start(|world| {
+                world.load();
+                world.request();
+            }),
+        ];
+        let polling = thread::spawn(move || {
+            polls.poll();
+            polls.poll();
+            polls
+        });
+        let mut polls = polling.join().unwrap();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        // What was wrongly left in the hot tier is seen now.
+        polls.poll();
+        world.request();
+    }
+}
+
+/// The feed, or one that breaks a rule.
+enum Polls {
+    Real(Feed<()>),
+    Broken(broken::Feed),
+}
+
+impl Polls {
+    fn new(world: &World) -> Self {
+        let shared = Arc::clone(world.tiers.shared());
+        match world.race.broken {
+            Some(
+                rule @ (Rule::FloorFirst
+                | Rule::RestartFirst
+                | Rule::TrustLast
+                | Rule::TrustFromAsking),
+            ) => Self::Broken(broken::Feed::new(shared, rule)),
+            _ => Self::Real(Feed::new(shared)),
+        }
+    }
+
+    fn poll(&mut self) {
+        match self {
+            Self::Real(feed) => now(feed.poll()),
+            Self::Broken(feed) => feed.poll(),
+        }
+    }
+}
+
+/// What needs no wait: the database steps and answers.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it waits for nothing")
+}
+
+fn seen_in(race: Race, seed: u64, count: usize) -> Arc<Seen> {
+    let seen = Arc::new(Seen::default());
+    let world = Arc::clone(&seen);
+    schedules(seed, count, move || {
+        World::new(race, Arc::clone(&world)).run();
+    });
+    seen
+}
+
+const COUNT: usize = 3000;
+
+fn holds(race: Race) {
+    let seen = seen_in(race, 1, COUNT);
+    assert!(!seen.late.load(Ordering::Relaxed), "{race:?}");
+    let hot = seen.hot.load(Ordering::Relaxed);
+    assert!(hot as usize > COUNT / 20, "{hot} hits: {race:?}");
+}
+
+/// Whether some schedule shows that the rule was left out.
+fn shows(race: Race) -> bool {
+    (1..=40).any(|seed| {
+        let seen = seen_in(race, seed, COUNT / 10);
+        seen.late.load(Ordering::Relaxed)
+    })
+}
+
+const LOADED: Race = Race {
+    begun_hot: false,
+    vague: false,
+    broken: None,
+};
+
+const HOT: Race = Race {
+    begun_hot: true,
+    ..LOADED
+};
+
+#[test]
+fn a_load_that_races_with_a_raised_floor_is_never_served_late() {
+    holds(LOADED);
+}
+
+#[test]
+fn a_load_that_races_with_a_new_start_is_never_served_late() {
+    holds(Race {
+        vague: true,
+        ..LOADED
+    });
+}
+
+#[test]
+fn a_hot_session_is_never_served_late_by_a_request_that_races_with_polls() {
+    holds(HOT);
+}
+
+#[test]
+fn a_hot_session_is_never_served_late_when_the_node_starts_over() {
+    holds(Race { vague: true, ..HOT });
+}
+
+#[test]
+fn the_race_shows_each_rule_that_is_left_out() {
+    for (rule, race) in [
+        (Rule::AskAfterInsert, LOADED),
+        (Rule::AskAtCollection, LOADED),
+        (Rule::FloorFirst, LOADED),
+        (
+            Rule::RestartFirst,
+            Race {
+                vague: true,
+                ..LOADED
+            },
+        ),
+        (Rule::TrustLast, HOT),
+        (Rule::TrustFromAsking, HOT),
+        (Rule::TrustBeforeCache, HOT),
+        (Rule::ClockLast, HOT),
+    ] {
+        let broken = Some(rule);
+        let begun = std::time::Instant::now();
+        let shown = shows(Race { broken, ..race });
+        println!("{rule:?} {shown} {:?}", begun.elapsed());
+        assert!(shown, "{rule:?}");
+    }
+}
