@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use session_core::{Key, TokenKeys};
 use shuttle::thread;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +82,7 @@ impl World {
             metrics: Metrics::new(),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
+            told: Notify::new(),
             tasks,
             stop: stop.clone(),
         };
