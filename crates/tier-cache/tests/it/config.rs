@@ -145,7 +145,7 @@ fn every_option_is_documented_with_its_true_default() {
                 assert!(written[&section].get(&key).is_none(), "{section}.{key}");
                 continue;
             }
-            number if number.parse::<f64>().is_ok() => number.to_owned(),
+            bare if bare.parse::<f64>().is_ok() || bare.parse::<bool>().is_ok() => bare.to_owned(),
             text => format!("'{}'", text.trim_matches('"')),
         };
         let config = TierConfig::from_toml(&format!("[{section}]\n{key} = {value}"));
