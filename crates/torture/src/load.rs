@@ -111,6 +111,8 @@ impl<'w> Load<'w> {
     fn read(&self, chosen: usize, node: usize, line: &mut Line) -> std::io::Result<()> {
         let token = lock(&self.known)[chosen].token.clone();
         let said = line.ask(&Ask::Find { token })?;
+        // One lock after the other, never one within the other.
+        let over = lock(&self.known)[chosen].over;
         let mut history = lock(&self.history);
         match said {
             Say::Session {
@@ -132,7 +134,7 @@ impl<'w> Load<'w> {
             Say::Refused(_) => {
                 *history.done.entry("reads refused").or_default() += 1;
                 // Nobody may be logged out whom nobody revoked.
-                if !lock(&self.known)[chosen].over {
+                if !over {
                     history.false_refusals.push(chosen);
                 }
             }
@@ -153,15 +155,13 @@ impl<'w> Load<'w> {
             known[chosen].token.clone()
         };
         self.did("updates");
-        let said = line.ask(&Ask::Increment { token })?;
-        let mut known = lock(&self.known);
-        match said {
-            Say::Session { .. } => {
-                known[chosen].in_doubt -= 1;
-                known[chosen].counted += 1;
-            }
+        if let Say::Session { .. } = line.ask(&Ask::Increment { token })? {
+            let mut known = lock(&self.known);
+            known[chosen].in_doubt -= 1;
+            known[chosen].counted += 1;
+        } else {
             // It may have been made.
-            _ => self.did("updates in doubt"),
+            self.did("updates in doubt");
         }
         Ok(())
     }
