@@ -56,6 +56,7 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
                 all.contains_key("session_cached_entries hot")
                     && all.contains_key("session_cached_entries warm")
                     && all["session_pushes_total heard"] >= 2.0
+                    && all["session_notifications_total "] >= 1.0
                     && all["session_floors "] >= 1.0
             })
             .await;
@@ -74,6 +75,7 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
         ("session_redis_commands_total GET", 2.0),
         ("session_redis_commands_total EVALSHA", 2.0),
         ("session_pushes_total sent", 2.0),
+        ("session_listen_failures_total ", 0.0),
         ("session_fence_trusting ", 1.0),
         ("session_feed_lag_seconds ", 0.0),
         ("session_cached_bytes hot", 0.0),
