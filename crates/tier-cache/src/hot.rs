@@ -18,7 +18,7 @@ use crate::cold::Row;
 use crate::config::HotConfig;
 use crate::data::SessionData;
 use crate::error::Refusal;
-use crate::sync::{AtomicI64, AtomicU32};
+use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
 
 /// A session as the hot tier holds it.
 #[derive(Debug)]
@@ -29,26 +29,34 @@ pub(crate) struct Entry<D> {
     lifetime: Duration,
     /// How it stood when the database was read: a *no* that was so already then is final.
     stood: Option<Standing>,
-    /// The generation in which the gate admitted this entry after it was inserted; 0 before.
-    admitted: AtomicU32,
+    /// The generation in which it was asked for.
+    generation: Generation,
+    /// Whether the gate admitted it after it was inserted.
+    admitted: AtomicBool,
     uses: Uses,
 }
 
 impl<D> Entry<D> {
-    /// A session that was just read from the database.
-    pub(crate) fn cold(row: Row, now: Now, config: &HotConfig) -> Self
+    /// A session that was just read from the database, by a question asked in `generation`.
+    pub(crate) fn cold(row: Row, now: Now, generation: Generation, config: &HotConfig) -> Self
     where
         D: SessionData,
     {
         let data_len = row.body.data.len();
         Self {
             stood: Some(row.head.standing(now.wall)),
-            ..Self::warm(row.read(), data_len, now, config)
+            ..Self::warm(row.read(), data_len, now, generation, config)
         }
     }
 
     /// A session from the warm tier.
-    pub(crate) fn warm(record: Record<D>, data_len: usize, now: Now, config: &HotConfig) -> Self {
+    pub(crate) fn warm(
+        record: Record<D>,
+        data_len: usize,
+        now: Now,
+        generation: Generation,
+        config: &HotConfig,
+    ) -> Self {
         /// How long a refused session is remembered, which saves its client's retries a query.
         const REFUSED: Duration = Duration::from_secs(30);
         let lifetime = match record.head.standing(now.wall) {
@@ -60,7 +68,8 @@ impl<D> Entry<D> {
             data_len,
             lifetime,
             stood: None,
-            admitted: AtomicU32::new(0),
+            generation,
+            admitted: AtomicBool::new(false),
             uses: Uses::first(now.moment),
         }
     }
@@ -85,6 +94,10 @@ impl<D> Entry<D> {
 
     /// Whether it is the later truth, or the fuller record of the same.
     fn outranks(&self, other: &Self) -> bool {
+        if self.generation < other.generation {
+            // Perhaps of a history that the database no longer has.
+            return false;
+        }
         let (mine, theirs) = (self.head().version, other.head().version);
         mine > theirs || (mine == theirs && self.body().is_some() && other.body().is_none())
     }
@@ -132,6 +145,11 @@ impl Uses {
     }
 }
 
+/// How often the hot tier has been cleared. What was asked for in an earlier generation may be of
+/// a history that the database no longer has, however late the answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Generation(u32);
+
 /// Sessions by id, with lookup entries beside them: for foreign keys, and for whatever else a
 /// session was asked for by.
 pub(crate) struct Hot<D> {
@@ -139,7 +157,7 @@ pub(crate) struct Hot<D> {
     lookups: Cache<KeyHash, (SessionId, Duration), RandomState>,
     /// Minted tokens that the database has refused for good.
     refused: Cache<KeyHash, Refusal, RandomState>,
-    /// Entries admitted in another generation are misses. Starts at 1.
+    /// Entries of another [`Generation`] are misses.
     generation: AtomicU32,
 }
 
@@ -171,7 +189,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
                 .weigher(|_, _| LOOKUP)
                 .time_to_live(REFUSED)
                 .build_with_hasher(RandomState::default()),
-            generation: AtomicU32::new(1),
+            generation: AtomicU32::new(0),
         }
     }
 
@@ -191,8 +209,17 @@ impl<D: Send + Sync + 'static> Hot<D> {
     /// The session, if an admitted one is here. No I/O, no lock held, nothing allocated.
     pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry<D>>> {
         let entry = self.sessions.get(id)?;
-        let admitted = entry.admitted.load(Ordering::Acquire);
-        (admitted == self.generation.load(Ordering::Acquire)).then_some(entry)
+        (entry.admitted.load(Ordering::Acquire) && self.is_current(&entry)).then_some(entry)
+    }
+
+    /// To be taken before a question is asked whose answer is to be inserted.
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    /// Whether all that was cleared was cleared before this was asked for.
+    pub(crate) fn is_current(&self, entry: &Entry<D>) -> bool {
+        entry.generation == self.generation()
     }
 
     /// The session that a lookup entry leads to. The caller compares the key with the head.
@@ -217,7 +244,6 @@ impl<D: Send + Sync + 'static> Hot<D> {
         gate: impl Fn(&Head) -> bool,
     ) -> Option<Arc<Entry<D>>> {
         let id = entry.head().id;
-        let generation = self.generation.load(Ordering::Acquire);
         let kept = self.sessions.compute(id, |kept| match kept {
             Some(kept) if kept.value().outranks(&entry) && gate(kept.value().head()) => Op::Nop,
             _ => Op::Put(Arc::clone(&entry)),
@@ -230,7 +256,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
             self.remember(key, &kept);
         }
         if gate(kept.head()) {
-            kept.admitted.store(generation, Ordering::Release);
+            kept.admitted.store(true, Ordering::Release);
             Some(kept)
         } else {
             self.remove_below(id, Version::DELETED);
@@ -340,7 +366,13 @@ mod tests {
         });
         let data_len = 100;
         let record = Record { head, body };
-        Arc::new(Entry::warm(record, data_len, now, &HotConfig::default()))
+        Arc::new(Entry::warm(
+            record,
+            data_len,
+            now,
+            Generation(0),
+            &HotConfig::default(),
+        ))
     }
 
     fn hot() -> Hot<String> {
@@ -419,6 +451,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_for_before_a_clear_is_not_seen_however_late_it_comes() {
+        let hot = hot();
+        let (lost, id) = (
+            entry(SessionId::random(), 2, Some("lost")),
+            SessionId::random(),
+        );
+        hot.clear();
+        hot.insert(Arc::clone(&lost), |_| true);
+        assert!(hot.get(lost.head().id).is_none());
+        // Nor does it keep out what was asked for later.
+        hot.insert(entry(id, 2, Some("lost")), |_| true);
+        let mut later = Arc::into_inner(entry(id, 1, None)).unwrap();
+        later.generation = hot.generation();
+        hot.insert(Arc::new(later), |_| true);
+        assert_eq!(hot.get(id).unwrap().head().version, Version::new(1));
+    }
+
+    #[test]
     fn the_capacity_in_bytes_is_kept() {
         let capacity = ByteSize::kib(64);
         let hot = Hot::new(&HotConfig {
@@ -439,7 +489,7 @@ mod tests {
         let mut head = entry(SessionId::random(), 1, None).head().clone();
         head.expires_at = now.wall + Duration::from_secs(5);
         let record = Record::<String> { head, body: None };
-        let entry = Entry::warm(record, 0, now, &HotConfig::default());
+        let entry = Entry::warm(record, 0, now, Generation(0), &HotConfig::default());
         assert_eq!(entry.lifetime, Duration::from_secs(5));
     }
 }

@@ -5,10 +5,10 @@
 #[cfg(not(test))]
 pub(crate) use std::sync::RwLock;
 #[cfg(not(test))]
-pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 
 #[cfg(test)]
-pub(crate) use stepped::{AtomicI64, AtomicU32, RwLock, Turn, schedules, step};
+pub(crate) use stepped::{AtomicBool, AtomicI64, AtomicU32, RwLock, Turn, schedules, step};
 
 /// Where another thread may come in between; nothing outside of unit tests.
 #[cfg(not(test))]

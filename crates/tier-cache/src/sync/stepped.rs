@@ -4,7 +4,7 @@
 //! do, as long as nobody steps while holding what another one would block on.
 
 use std::cell::Cell;
-use std::sync::atomic::{self, AtomicBool, Ordering};
+use std::sync::atomic::{self, Ordering};
 use std::sync::{LockResult, RwLockReadGuard, RwLockWriteGuard};
 
 use shuttle::scheduler::PctScheduler;
@@ -63,7 +63,13 @@ macro_rules! atomic {
                 step();
                 self.0.store(value, order);
             }
+        }
+    };
+    ($name:ident, $of:ty, counts) => {
+        atomic!($name, $of);
 
+        #[allow(dead_code, reason = "not all of them need all of it")]
+        impl $name {
             pub(crate) fn fetch_add(&self, value: $of, order: Ordering) -> $of {
                 step();
                 self.0.fetch_add(value, order)
@@ -77,8 +83,9 @@ macro_rules! atomic {
     };
 }
 
-atomic!(AtomicI64, i64);
-atomic!(AtomicU32, u32);
+atomic!(AtomicBool, bool);
+atomic!(AtomicI64, i64, counts);
+atomic!(AtomicU32, u32, counts);
 
 /// Nobody steps while holding it.
 #[derive(Debug)]
@@ -103,7 +110,7 @@ impl<T> RwLock<T> {
 /// Stands before a lock of a library, where whoever holds it steps: the others wait here, and let
 /// the scheduler go on.
 #[derive(Debug, Default)]
-pub(crate) struct Turn(AtomicBool);
+pub(crate) struct Turn(atomic::AtomicBool);
 
 impl Turn {
     /// Waits for the turn, under the scheduler.

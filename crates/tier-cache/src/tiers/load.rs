@@ -13,7 +13,7 @@ use crate::config::{Holds, Promotion};
 use crate::data::SessionData;
 use crate::error::{Refusal, StoreError};
 use crate::flight::Flight;
-use crate::hot::Entry;
+use crate::hot::{Entry, Generation};
 use crate::session::Tier;
 use crate::warm::{self, WarmRecord};
 
@@ -123,6 +123,7 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     if !shared.fence.trusts(shared.clock.now().moment) {
         return None;
     }
+    let generation = shared.hot.generation();
     let (head, body) = match warm.get(key).await? {
         WarmRecord::Session { head, body } => (head, body),
         WarmRecord::Tombstone { id, version, as_of } => {
@@ -141,7 +142,13 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     let whole = body.is_some();
     let data_len = body.as_ref().map_or(0, |body| body.data.len());
     let body = body.map(|body| body.read());
-    let entry = Entry::warm(Record { head, body }, data_len, now, &shared.config.hot);
+    let entry = Entry::warm(
+        Record { head, body },
+        data_len,
+        now,
+        generation,
+        &shared.config.hot,
+    );
     let entry = shared
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))?;
@@ -169,11 +176,12 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
 
     for _ in 0..TRIES {
         let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
+        let generation = shared.hot.generation();
         let row = shared.store.load(key).await;
         let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
             return Err(Refusal::Unknown);
         };
-        if let Some(entry) = land(&shared, row) {
+        if let Some(entry) = land(&shared, row, generation) {
             remember(&shared, key, &entry);
             return Ok(Landed {
                 entry,
@@ -191,13 +199,17 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
 
 /// Keeps a row that was read from the database, here and in the warm tier; nothing if the gate
 /// refuses it.
-fn land<D: SessionData>(shared: &Arc<Shared<D>>, row: Row) -> Option<Arc<Entry<D>>> {
+fn land<D: SessionData>(
+    shared: &Arc<Shared<D>>,
+    row: Row,
+    generation: Generation,
+) -> Option<Arc<Entry<D>>> {
     if !shared.admits(&row.head) {
         return None;
     }
     let now = shared.clock.now();
     fill(shared, &row, now);
-    let entry = Entry::cold(row, now, &shared.config.hot);
+    let entry = Entry::cold(row, now, generation, &shared.config.hot);
     shared
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))

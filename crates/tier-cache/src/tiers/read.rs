@@ -201,8 +201,11 @@ impl<D: SessionData> Tiers<D> {
         // It went through the gate when it landed; but this caller may be late to fetch it.
         let trusted_until = shared.fence.trusted_until();
         let admitted = shared.admits(landed.entry.head());
+        // What the fence knows by now may be another history than this was read from.
+        let vouched = shared.hot.is_current(&landed.entry);
         let now = shared.clock.now();
-        if !admitted || (now.moment >= trusted_until && now.moment >= landed.good_until) {
+        let trusted = vouched && now.moment < trusted_until;
+        if !admitted || (!trusted && now.moment >= landed.good_until) {
             return Err(Verdict::Doubtful(shared.too_late()));
         }
         let verdict = verdict(&landed.entry, shown, now);

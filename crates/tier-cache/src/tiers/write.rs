@@ -420,6 +420,7 @@ impl<D: SessionData> Shared<D> {
         tiers: Tiers<D>,
         shown: Shown,
     ) -> Result<Session<D>, Error> {
+        let generation = self.hot.generation();
         let Some(row) = self.store.load(Key::Id(id)).await? else {
             return Err(Refusal::Unknown.into());
         };
@@ -430,7 +431,7 @@ impl<D: SessionData> Shared<D> {
             Standing::Expired | Standing::Revoked => tombstone(&row),
         };
         self.tell(&row, record).await;
-        let entry = Arc::new(Entry::cold(row, now, &self.config.hot));
+        let entry = Arc::new(Entry::cold(row, now, generation, &self.config.hot));
         // A floor that was raised meanwhile keeps it out of the cache; it is still what was
         // written.
         self.hot

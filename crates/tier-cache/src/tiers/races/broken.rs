@@ -22,8 +22,10 @@ pub(super) enum Rule {
     AskAtCollection,
     /// A floor is raised before the entry is removed.
     FloorFirst,
-    /// The fence starts over before the hot tier is cleared.
-    RestartFirst,
+    /// The hot tier is cleared when the fence starts over.
+    ClearAtRestart,
+    /// An answer is of the generation in which it was asked for, not in which it came.
+    GenerationOfAsking,
     /// Trust is granted after the floors are raised.
     TrustLast,
     /// Trust counts from the asking, not from the answer.
@@ -34,15 +36,22 @@ pub(super) enum Rule {
     ClockLast,
 }
 
-/// For `load::cold`: whatever was loaded is admitted once it has been inserted.
-pub(super) fn land_unasked(shared: &Shared<()>) -> Loaded<()> {
+/// For `load::cold`.
+pub(super) fn load(shared: &Shared<()>, rule: Rule) -> Loaded<()> {
     let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
+    let asked = shared.hot.generation();
     let row = now(shared.store.load(Key::Id(SESSION))).unwrap().unwrap();
     if !shared.admits(&row.head) {
         return Err(shared.too_late());
     }
-    let entry = Entry::cold(row, shared.clock.now(), &shared.config.hot);
-    let entry = shared.hot.insert(Arc::new(entry), |_| true);
+    let generation = match rule {
+        Rule::GenerationOfAsking => shared.hot.generation(),
+        _ => asked,
+    };
+    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.config.hot);
+    let entry = shared.hot.insert(Arc::new(entry), |head| {
+        rule == Rule::AskAfterInsert || shared.admits(head)
+    });
     Ok(Landed {
         entry: entry.ok_or(Refusal::Unknown)?,
         tier: Tier::Cold,
@@ -99,11 +108,8 @@ impl Feed {
             shared.fence.trust_until(asked + bound);
         }
         if changes.complete_since > self.cursor || self.cursor == Mark::ZERO {
-            if *rule == Rule::RestartFirst {
-                shared.hot.clear();
-                shared.fence.restart(changes.complete_since);
-            } else {
-                shared.fence.restart(changes.complete_since);
+            shared.fence.restart(changes.complete_since);
+            if *rule != Rule::ClearAtRestart {
                 shared.hot.clear();
             }
         }

@@ -57,7 +57,7 @@ impl Database {
         };
         let truth = Truth {
             row,
-            next: Mark::new(2),
+            next: Mark::new(9),
             revoked: None,
         };
         Self {
@@ -78,6 +78,14 @@ impl Database {
         truth.row.head.is_active = false;
         truth.row.head.version = Version::new(truth.row.head.version.get() + 1);
         truth.revoked = Some(now);
+    }
+
+    /// Loses its last commits, numbers what comes then as those were, and revokes the session.
+    pub(super) fn set_back(&self) {
+        self.truth().next = Mark::new(2);
+        // Its version counts from what was not lost.
+        self.truth().row.head.version = Version::new(0);
+        self.revoke();
     }
 
     /// When the revocation was committed.
