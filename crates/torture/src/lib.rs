@@ -52,6 +52,8 @@ pub struct Plan {
     /// The bound that the checker holds them to: the same, or a shorter one, to see that it finds
     /// what it is there to find.
     pub promised: Duration,
+    /// Whether the nodes hear of PostgreSQL's notifications.
+    pub notify: bool,
     /// Whether there is a Redis.
     pub redis: bool,
     /// What goes wrong; nothing if there is none.

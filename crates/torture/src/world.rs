@@ -67,6 +67,7 @@ impl Node {
             .env("SESSION_COLD__CONNECT_TIMEOUT", "2s")
             .env("SESSION_FENCE__STALENESS_BOUND", format!("{bound}ms"))
             .env("SESSION_FENCE__POLL_INTERVAL", format!("{}ms", bound / 4))
+            .env("SESSION_COLD__NOTIFY", plan.notify.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if plan.gate_open {

@@ -13,6 +13,7 @@ fn plan() -> Plan {
         seed: 7,
         bound: Duration::from_secs(2),
         promised: Duration::from_secs(2),
+        notify: true,
         redis: true,
         faults: Fault::ALL.into(),
         gate_open: false,
@@ -35,6 +36,7 @@ fn the_checker_finds_nodes_that_break_the_promise() {
         duration: Duration::from_secs(8),
         bound: Duration::from_secs(8),
         promised: Duration::from_millis(500),
+        notify: false,
         redis: false,
         faults: Vec::new(),
         ..plan()
@@ -47,6 +49,7 @@ fn the_checker_finds_nodes_that_break_the_promise() {
 fn the_checker_finds_nodes_without_a_gate() {
     let report = run(&Plan {
         duration: Duration::from_secs(12),
+        notify: false,
         bound: Duration::from_secs(1),
         promised: Duration::from_secs(1),
         faults: vec![Fault::RedisOlder],

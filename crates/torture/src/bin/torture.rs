@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         seed: flags.seed,
         bound,
         promised: bound,
+        notify: true,
         redis: true,
         faults: Fault::ALL.into(),
         gate_open: false,
