@@ -34,4 +34,4 @@ pub use key::{Key, KeyHash};
 pub use record::{Body, DataError, Device, Head, Record, Standing, User};
 pub use time::Timestamp;
 pub use token::{MalformedToken, SecretKey, Token, TokenKeys, TokenKind, TooShort};
-pub use version::{Mark, Version};
+pub use version::{Lineage, Mark, Version};

@@ -59,3 +59,37 @@ impl fmt::Display for Mark {
         self.0.fmt(f)
     }
 }
+
+/// Which history of commits marks and versions belong to.
+///
+/// A database that was restored from a backup, or failed over to a copy that lacked the last
+/// commits, numbers its next commits as those were that it lost. Its marks and versions say
+/// nothing of records from before, so it gets a new lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lineage(i64);
+
+impl Lineage {
+    /// Of a database that cannot lose what it committed, such as one in memory.
+    pub const ONLY: Self = Self(0);
+
+    /// The lineage as the database holds it.
+    pub const fn new(lineage: i64) -> Self {
+        Self(lineage)
+    }
+
+    /// The lineage for the database to hold.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// One that no other history has.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub fn random() -> Self {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the system has a random generator");
+        Self(i64::from_le_bytes(bytes))
+    }
+}

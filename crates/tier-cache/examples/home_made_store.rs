@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use session_core::{Head, Key, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version};
+use session_core::{
+    Head, Key, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version,
+};
 use tier_cache::cold::{
     Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row,
 };
@@ -87,6 +89,7 @@ impl ColdStore for MemoryStore {
                 refresh: new.refresh,
             },
             changed_at: Mark::new(tables.mark),
+            lineage: Lineage::ONLY,
             body: RawBody {
                 device: new.device,
                 created_at: new.created_at,
@@ -173,6 +176,8 @@ impl ColdStore for MemoryStore {
             up_to: Mark::new(tables.mark + 1),
             complete_since,
             sessions,
+            // Rule 4: what is in memory is never put back to an older state.
+            lineage: Lineage::ONLY,
         })
     }
 

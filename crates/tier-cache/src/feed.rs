@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use session_core::{Mark, SessionId, Version};
+use session_core::{Lineage, Mark, SessionId, Version};
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -63,14 +63,10 @@ impl<D: SessionData> Feed<D> {
     pub(crate) async fn poll(&mut self) {
         let shared = Arc::clone(&self.shared);
         shared.clock.calibrate();
-        // Taken before the question is sent: the answer is a snapshot no older than this.
-        let asked = shared.clock.now().moment;
-        let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
-        let answer = shared.store.changes(self.cursor, limit).await;
-        let learned = answer.and_then(|changes| self.learn(&changes));
+        let learned = self.ask().await;
         shared.heard.store(learned.is_ok(), Ordering::Relaxed);
         match learned {
-            Ok(()) => {
+            Ok(asked) => {
                 let bound = shared.config.fence.staleness_bound;
                 shared.fence.trust_until(asked + bound);
                 shared.polled.store(asked.nanos(), Ordering::Relaxed);
@@ -85,29 +81,54 @@ impl<D: SessionData> Feed<D> {
         self.report();
     }
 
-    /// Raises floors for what changed.
-    fn learn(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        if changes.up_to < self.cursor {
-            // Restored from a backup, or failed over to a copy that lacked the last commits. What
-            // was changed since then is numbered as what was lost was.
+    /// Returns when the question was sent that led to what is known now.
+    async fn ask(&mut self) -> Result<Moment, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
+        loop {
+            // Taken before the question is sent: the answer is a snapshot no older than this.
+            let asked = shared.clock.now().moment;
+            let changes = shared.store.changes(self.cursor, limit).await?;
+            let lost = changes.up_to < self.cursor;
+            if !lost && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
+                self.learn(&changes)?;
+                return Ok(asked);
+            }
+            // Restored from a backup, or failed over to a copy, which may have lacked the last
+            // commits. What is changed from then on is numbered as what was lost was.
             tracing::error!(
                 from = %self.cursor,
                 to = %changes.up_to,
-                "the database's marks went back, so it has lost what was committed: caches in the \
-                 process are emptied; empty Redis, or change warm.prefix, which may hold what was lost"
+                "the database may have lost what was committed: all that is cached is dropped"
             );
-            shared.fence.start_over();
-            shared.hot.clear();
-            self.cursor = Mark::ZERO;
-            return Err(StoreError::transient("changes", "the marks went back"));
+            let lineage = changes.lineage;
+            self.start_over();
+            if lost {
+                shared.store.renew_lineage(lineage).await?;
+            }
         }
+    }
+
+    fn follows(&self, lineage: Lineage) -> bool {
+        self.shared.fence.lineage() == Some(lineage)
+    }
+
+    fn start_over(&mut self) {
+        self.shared.fence.start_over();
+        self.shared.hot.clear();
+        self.cursor = Mark::ZERO;
+    }
+
+    /// Raises floors for what changed.
+    fn learn(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let shared = &self.shared;
         if changes.complete_since > changes.up_to {
             return Err(StoreError::transient(
                 "changes",
                 "transactions that are still open changed more sessions than fence.max_floors",
             ));
         }
+        shared.fence.follow(changes.lineage);
         if changes.complete_since > self.cursor || self.cursor == Mark::ZERO {
             // Something in between is not known and never will be: start over from there. At the
             // first poll too: a load that began before the marks went back may have landed since.
@@ -177,9 +198,12 @@ impl<D: SessionData> Shared<D> {
             // Floors are forgotten at polls. While those fail no more are taken in than the
             // next one can tell; what is left out it tells too.
             let most = self.config.fence.max_floors.saturating_mul(2);
-            let heard = |push: Changed| match self.fence.floors() < most {
-                true => self.raise(push.id, push.version, push.mark),
-                false => self.hot.remove_below(push.id, push.version),
+            let heard = |lineage, push: Changed| {
+                let follows = self.fence.lineage() == Some(lineage);
+                match follows && self.fence.floors() < most {
+                    true => self.raise(push.id, push.version, push.mark),
+                    false => self.hot.remove_below(push.id, push.version),
+                }
             };
             warm.listen(heard, stop).await;
         }

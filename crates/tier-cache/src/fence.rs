@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-use session_core::{Head, Mark, SessionId, Version};
+use session_core::{Head, Lineage, Mark, SessionId, Version};
 
 use crate::clock::Moment;
 use crate::sync::{AtomicI64, RwLock};
@@ -26,6 +26,8 @@ pub(crate) struct Fence {
 
 #[derive(Debug)]
 struct Floors {
+    /// What the marks and versions are of; unknown until the first poll succeeds.
+    lineage: Option<Lineage>,
     /// Every change numbered at or above this, up to the last poll, is in `by_session`.
     since: Mark,
     by_session: HashMap<SessionId, Floor>,
@@ -44,6 +46,7 @@ impl Fence {
     pub(crate) fn new() -> Self {
         Self {
             floors: RwLock::new(Floors {
+                lineage: None,
                 since: Mark::ZERO,
                 by_session: HashMap::new(),
             }),
@@ -95,14 +98,25 @@ impl Fence {
             .fetch_max(until.nanos(), Ordering::AcqRel);
     }
 
-    /// Trusts no cache, and knows of no change, from here on: what is known speaks of a history
-    /// that the database no longer has.
+    /// Trusts no cache, and knows of no change nor lineage, from here on: what is known speaks of a
+    /// history that the database no longer has.
     pub(crate) fn start_over(&self) {
         self.trusted_until
             .store(Moment::LONG_AGO.nanos(), Ordering::Release);
         let mut floors = self.write();
+        floors.lineage = None;
         floors.since = Mark::ZERO;
         floors.by_session.clear();
+    }
+
+    /// What the floors and marks from here on are of; set by the first poll after a start.
+    pub(crate) fn follow(&self, lineage: Lineage) {
+        self.write().lineage = Some(lineage);
+    }
+
+    /// The lineage that the fence speaks of.
+    pub(crate) fn lineage(&self) -> Option<Lineage> {
+        self.read().lineage
     }
 
     /// From now on only `version` or newer of this session is served. Returns whether that is

@@ -5,7 +5,7 @@
 
 use futures_util::{Stream, StreamExt as _};
 use redis::Msg;
-use session_core::{Mark, SessionId, TokenKeys, Version};
+use session_core::{Lineage, Mark, SessionId, TokenKeys, Version};
 use subtle::ConstantTimeEq as _;
 
 use crate::cold::Changed;
@@ -13,35 +13,42 @@ use crate::metrics::Metrics;
 use crate::warm::{ordered, unordered};
 
 const FORMAT: u8 = 1;
-const CONTENT: usize = 33;
+const CONTENT: usize = 41;
 const LEN: usize = CONTENT + 16;
 
 impl Changed {
     /// The message, sealed so that nobody else can raise floors, nor move it to another channel.
-    pub(crate) fn encode(&self, channel: &str, keys: &TokenKeys) -> [u8; LEN] {
+    pub(crate) fn encode(&self, channel: &str, lineage: Lineage, keys: &TokenKeys) -> [u8; LEN] {
         let mut message = [0; LEN];
         message[0] = FORMAT;
         message[1..17].copy_from_slice(self.id.as_bytes());
         message[17..25].copy_from_slice(&ordered(self.version.get()));
         message[25..33].copy_from_slice(&ordered(self.mark.get()));
+        message[33..41].copy_from_slice(&ordered(lineage.get()));
         let seal = keys.seal(channel.as_bytes(), &message[..CONTENT]);
         message[CONTENT..].copy_from_slice(&seal);
         message
     }
 
-    /// The change that a message tells; `None` if it is none of ours.
-    pub(crate) fn decode(message: &[u8], channel: &str, keys: &TokenKeys) -> Option<Self> {
+    /// The change that a message tells, and in which lineage; `None` if it is none of ours.
+    pub(crate) fn decode(
+        message: &[u8],
+        channel: &str,
+        keys: &TokenKeys,
+    ) -> Option<(Lineage, Self)> {
         let message: &[u8; LEN] = message.try_into().ok()?;
         let (content, seal) = message.split_last_chunk::<16>()?;
         let sealed = keys.seal(channel.as_bytes(), content).ct_eq(seal);
         if content[0] != FORMAT || !bool::from(sealed) {
             return None;
         }
-        Some(Self {
+        let changed = Self {
             id: SessionId::from_bytes(content[1..17].try_into().ok()?),
             version: Version::new(unordered(content[17..25].try_into().ok()?)),
             mark: Mark::new(unordered(content[25..33].try_into().ok()?)),
-        })
+        };
+        let lineage = Lineage::new(unordered(content[33..41].try_into().ok()?));
+        Some((lineage, changed))
     }
 }
 
@@ -51,13 +58,13 @@ pub(crate) async fn hear(
     channel: &str,
     keys: &TokenKeys,
     metrics: &Metrics,
-    heard: &mut impl FnMut(Changed),
+    heard: &mut impl FnMut(Lineage, Changed),
 ) {
     while let Some(message) = messages.next().await {
         match Changed::decode(message.get_payload_bytes(), channel, keys) {
-            Some(push) => {
+            Some((lineage, push)) => {
                 metrics.pushes_heard.increment(1);
-                heard(push);
+                heard(lineage, push);
             }
             None => metrics.warm_unreadable.increment(1),
         }
@@ -73,21 +80,22 @@ mod tests {
         version: Version::DELETED,
         mark: Mark::new(42),
     };
+    const LINEAGE: Lineage = Lineage::new(-3);
 
     #[test]
     fn a_message_reads_as_it_was_written() {
         let keys = TokenKeys::random();
-        let message = PUSH.encode("session:changes", &keys);
+        let message = PUSH.encode("session:changes", LINEAGE, &keys);
         assert_eq!(
             Changed::decode(&message, "session:changes", &keys),
-            Some(PUSH)
+            Some((LINEAGE, PUSH))
         );
     }
 
     #[test]
     fn a_message_that_was_changed_moved_or_forged_is_refused() {
         let keys = TokenKeys::random();
-        let message = PUSH.encode("session:changes", &keys);
+        let message = PUSH.encode("session:changes", LINEAGE, &keys);
         for at in 0..LEN {
             let mut changed = message;
             changed[at] ^= 1;

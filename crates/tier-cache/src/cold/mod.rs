@@ -28,4 +28,4 @@ pub use sql::SqliteStore;
 pub use store::{Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row};
 
 // What the trait speaks of, so that an implementation needs this crate alone.
-pub use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+pub use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};

@@ -1,8 +1,8 @@
 //! What is read and written, as rows and as SQL; the same for both databases.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
-use session_core::{Device, Head, Key, Mark, SessionId, User, UserId, Version};
+use diesel::sql_types::{BigInt, Bool, Nullable};
+use session_core::{Device, Head, Key, Lineage, Mark, SessionId, User, UserId, Version};
 
 use super::schema::sessions;
 use super::store::{Change, Changed, Changes, NewSession, RawBody, Row};
@@ -14,6 +14,9 @@ macro_rules! session_rows {
     () => {
         sessions::table.left_join(users::table).select((
             session_now::table.select(session_now::mark).single_value(),
+            session_now::table
+                .select(session_now::lineage)
+                .single_value(),
             sessions::id,
             sessions::user_id,
             users::email.nullable(),
@@ -41,6 +44,7 @@ pub(super) use session_rows;
 #[derive(Queryable)]
 pub(super) struct SessionRow {
     mark: Option<i64>,
+    lineage: Option<i64>,
     id: Id,
     user_id: Option<i64>,
     email: Option<String>,
@@ -86,6 +90,7 @@ impl From<SessionRow> for Row {
                 refresh: row.refresh.map(|hash| hash.0),
             },
             changed_at: Mark::new(row.changed_at),
+            lineage: row.lineage.map_or(Lineage::ONLY, Lineage::new),
             body: RawBody {
                 device: Device {
                     ip: row.ip.and_then(|ip| ip.parse().ok()),
@@ -196,7 +201,7 @@ impl ChangedColumns {
 /// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the
 /// oldest; one statement, so that it is one snapshot.
 pub(super) const CHANGES: &str = "\
-    SELECT now.mark AS up_to, history.tombstones_since AS kept_since, change.id, change.version, change.mark \
+    SELECT now.mark AS up_to, now.lineage, now.moved, history.tombstones_since AS kept_since, change.id, change.version, change.mark \
     FROM session_now now CROSS JOIN session_history history LEFT JOIN (\
         SELECT * FROM (SELECT id, version, changed_at_mark AS mark FROM sessions \
             WHERE changed_at_mark >= $1 ORDER BY changed_at_mark DESC LIMIT $2) changed \
@@ -205,11 +210,15 @@ pub(super) const CHANGES: &str = "\
             WHERE mark >= $1 ORDER BY mark DESC LIMIT $2) deleted\
     ) change ON 1 = 1";
 
-/// A row of [`CHANGES`]; without a change there is one with the first two columns alone.
+/// A row of [`CHANGES`]; without a change there is one with the first four columns alone.
 #[derive(QueryableByName)]
 pub(super) struct ChangeRow {
     #[diesel(sql_type = BigInt)]
     up_to: i64,
+    #[diesel(sql_type = BigInt)]
+    lineage: i64,
+    #[diesel(sql_type = Bool)]
+    moved: bool,
     #[diesel(sql_type = BigInt)]
     kept_since: i64,
     #[diesel(sql_type = Nullable<sql::Id>)]
@@ -240,6 +249,13 @@ pub(super) const DELETE_EXPIRED: &str = "\
     DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
         WHERE expires_at < $1 AND expires_at < (SELECT wall FROM session_now) \
         ORDER BY expires_at LIMIT $2)";
+
+/// The lineage that a server continues, if that is another server's, or its own of before a
+/// restore: see `session_server` in the migration.
+pub(super) fn moved(rows: &[ChangeRow]) -> Option<Lineage> {
+    let first = rows.first()?;
+    first.moved.then_some(Lineage::new(first.lineage))
+}
 
 pub(super) fn changes(
     since: Mark,
@@ -289,5 +305,6 @@ pub(super) fn changes(
         up_to,
         complete_since,
         sessions,
+        lineage: Lineage::new(first.lineage),
     })
 }

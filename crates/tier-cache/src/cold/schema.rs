@@ -47,13 +47,15 @@ diesel::table! {
     session_history (only_row) {
         only_row -> Bool,
         tombstones_since -> BigInt,
+        lineage -> BigInt,
     }
 }
 
 diesel::table! {
-    // A view: the mark of the snapshot that reads it.
+    // A view: the mark of the snapshot that reads it, and the lineage that it is of.
     session_now (mark) {
         mark -> BigInt,
+        lineage -> BigInt,
     }
 }
 

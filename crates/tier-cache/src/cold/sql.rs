@@ -13,13 +13,13 @@ use diesel_async::RunQueryDsl;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use super::queries::{
     CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
-    NewRow, SessionRow, Wanted, bundled, changes, session_rows,
+    NewRow, SessionRow, Wanted, bundled, changes, moved, session_rows,
 };
-use super::schema::{session_now, sessions, users};
+use super::schema::{session_history, session_now, sessions, users};
 use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
 use super::types::{Id, Time, sql};
 use crate::error::StoreError;
@@ -197,7 +197,28 @@ macro_rules! sql_store {
                         .bind::<BigInt, _>(i64::from(limit));
                     async move { query.load::<ChangeRow>(connection).await }.boxed()
                 });
-                changes(since, limit, rows.await?)
+                let rows = rows.await?;
+                if let Some(left) = moved(&rows) {
+                    self.renew_lineage(left).await?;
+                    return self.changes(since, limit).await;
+                }
+                changes(since, limit, rows)
+            }
+
+            async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
+                let next = Lineage::random();
+                let renewed = self.run_in(&self.feed, "renew_lineage", move |connection| {
+                    let update = diesel::update(session_history::table)
+                        .filter(session_history::lineage.eq(lost.get()))
+                        .set(session_history::lineage.eq(next.get()));
+                    async move { update.execute(connection).await }.boxed()
+                });
+                if renewed.await? > 0 {
+                    tracing::warn!(
+                        "the database goes on from a backup or a copy: nothing that was cached before is served"
+                    );
+                }
+                Ok(())
             }
 
             $(

@@ -2,7 +2,9 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::{Device, Head, Key, KeyHash, Mark, SessionId, Timestamp, UserId, Version};
+use session_core::{
+    Device, Head, Key, KeyHash, Lineage, Mark, SessionId, Timestamp, UserId, Version,
+};
 
 use crate::error::StoreError;
 
@@ -21,6 +23,9 @@ use crate::error::StoreError;
 ///    a store whose writers are serial uses a counter.
 /// 3. **[`changes`](Self::changes) leaves nothing out**: every session whose last change is
 ///    numbered at or above [`Changes::complete_since`] is in it, deleted ones included.
+/// 4. **Numbers that mean something else belong to another [`Lineage`].** Where commits can be
+///    lost, by a restore from a backup or a failover to a copy that lacked them, what is numbered
+///    afterwards is of a new one.
 ///
 /// Each call is one attempt with the store's own deadline; the tiers repeat nothing that is not
 /// safe to repeat. Calls are made in tasks of their own, which are driven to their end, so an
@@ -92,6 +97,19 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the database could not answer in time.
     async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError>;
 
+    /// Begins a new [`Lineage`], unless another than `lost` has begun already: the marks have gone
+    /// back, so what was committed in that one is not all there any more.
+    ///
+    /// The default does nothing, which is right for [`Lineage::ONLY`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be written; it is asked for again at the next poll.
+    async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
+        let _ = lost;
+        Ok(())
+    }
+
     /// Calls `changed` as soon as it is known that sessions changed, whoever changed them; the
     /// feed then asks for the [`changes`](Self::changes) at once. New sessions are none.
     ///
@@ -135,6 +153,8 @@ pub struct Row {
     pub head: Head,
     /// The number of the row's last change.
     pub changed_at: Mark,
+    /// What the numbers are of.
+    pub lineage: Lineage,
     /// The rest.
     pub body: RawBody,
 }
@@ -196,6 +216,8 @@ pub struct Changes {
     pub complete_since: Mark,
     /// Each session with its version now.
     pub sessions: Vec<Changed>,
+    /// What all these numbers are of.
+    pub lineage: Lineage,
 }
 
 /// One changed session.

@@ -124,7 +124,9 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
         return None;
     }
     let generation = shared.hot.generation();
-    let (head, body) = match warm.get(key).await? {
+    // After the generation: what is asked for in an earlier lineage is of an earlier one.
+    let lineage = shared.fence.lineage()?;
+    let (head, body) = match warm.get(key, lineage).await? {
         WarmRecord::Session { head, body } => (head, body),
         WarmRecord::Tombstone { id, version, as_of } => {
             // Of a foreign key it may tell of another session, which had the key before.
@@ -181,6 +183,15 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
         let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
             return Err(Refusal::Unknown);
         };
+        if shared
+            .fence
+            .lineage()
+            .is_some_and(|known| known != row.lineage)
+        {
+            // One of the two is out of date; the feed finds out which.
+            shared.told.notify_one();
+            return Err(shared.too_late());
+        }
         if let Some(entry) = land(&shared, row, generation) {
             remember(&shared, key, &entry);
             return Ok(Landed {
@@ -227,11 +238,11 @@ fn fill<D: SessionData>(shared: &Arc<Shared<D>>, row: &Row, now: Now) {
     let Ok(permit) = Arc::clone(&shared.fills).try_acquire_owned() else {
         return;
     };
-    let record = warm_record(row, config.holds);
+    let (record, lineage) = (warm_record(row, config.holds), row.lineage);
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
         if let Some(warm) = &shared.warm {
-            warm.fill(&record, ttl).await;
+            warm.fill(&record, lineage, ttl).await;
         }
         drop(permit);
     });

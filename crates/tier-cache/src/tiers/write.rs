@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::{
-    Device, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId, Version,
+    Device, Head, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId, Version,
 };
 
 use super::load::{From, warm_record};
@@ -424,7 +424,7 @@ impl<D: SessionData> Shared<D> {
         let Some(row) = self.store.load(Key::Id(id)).await? else {
             return Err(Refusal::Unknown.into());
         };
-        self.raise(id, row.head.version, row.changed_at);
+        self.raise_to(&row);
         let now = self.clock.now();
         let record = match row.head.standing(now.wall) {
             Standing::Valid => warm_record(&row, self.config.warm.holds),
@@ -447,7 +447,7 @@ impl<D: SessionData> Shared<D> {
     async fn bury(self: &Arc<Self>, id: SessionId) {
         match self.store.load(Key::Id(id)).await {
             Ok(Some(row)) => {
-                self.raise(id, row.head.version, row.changed_at);
+                self.raise_to(&row);
                 if row.head.standing(self.clock.now().wall) != Standing::Valid {
                     self.tell(&row, tombstone(&row)).await;
                 }
@@ -457,6 +457,16 @@ impl<D: SessionData> Shared<D> {
                 self.hot.remove_below(id, Version::DELETED);
                 tracing::warn!(%error, session = %id, "revoked; the caches hear of it by the feed");
             }
+        }
+    }
+
+    /// From now on nothing older than this row is served here.
+    fn raise_to(&self, row: &Row) {
+        let Head { id, version, .. } = row.head;
+        match self.fence.lineage() == Some(row.lineage) {
+            true => self.raise(id, version, row.changed_at),
+            // The feed has yet to learn where it is.
+            false => self.hot.remove_below(id, Version::DELETED),
         }
     }
 
@@ -473,7 +483,7 @@ impl<D: SessionData> Shared<D> {
         let ttl = warm::ttl(row.head.expires_at, wall, &self.config.warm);
         // Over already: a trace is still left for the loads that are under way.
         let ttl = ttl.unwrap_or(Duration::from_secs(60));
-        warm.apply(&record, &keys, push, ttl).await;
+        warm.apply(&record, &keys, push, row.lineage, ttl).await;
     }
 }
 

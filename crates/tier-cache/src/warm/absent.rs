@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{Key, KeyHash, TokenKeys};
+use session_core::{Key, KeyHash, Lineage, TokenKeys};
 use tokio_util::sync::CancellationToken;
 
 use super::content::WarmRecord;
@@ -28,11 +28,11 @@ impl Warm {
         match *self {}
     }
 
-    pub(crate) async fn get(&self, _: Key) -> Option<WarmRecord> {
+    pub(crate) async fn get(&self, _: Key, _: Lineage) -> Option<WarmRecord> {
         match *self {}
     }
 
-    pub(crate) async fn fill(&self, _: &WarmRecord, _: Duration) {
+    pub(crate) async fn fill(&self, _: &WarmRecord, _: Lineage, _: Duration) {
         match *self {}
     }
 
@@ -41,12 +41,17 @@ impl Warm {
         _: &WarmRecord,
         _: &[KeyHash],
         _: Changed,
+        _: Lineage,
         _: Duration,
     ) -> bool {
         match *self {}
     }
 
-    pub(crate) async fn listen(&self, _: impl FnMut(Changed) + Send, _: CancellationToken) {
+    pub(crate) async fn listen(
+        &self,
+        _: impl FnMut(Lineage, Changed) + Send,
+        _: CancellationToken,
+    ) {
         match *self {}
     }
 }

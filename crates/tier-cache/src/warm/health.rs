@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use session_core::Lineage;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -105,7 +106,7 @@ impl Warm {
     /// meanwhile.
     pub(crate) async fn listen(
         &self,
-        mut heard: impl FnMut(Changed) + Send,
+        mut heard: impl FnMut(Lineage, Changed) + Send,
         stop: CancellationToken,
     ) {
         let _silence = Silence(&self.health);
@@ -122,7 +123,7 @@ impl Warm {
 
     async fn use_one_link(
         &self,
-        heard: &mut (impl FnMut(Changed) + Send),
+        heard: &mut (impl FnMut(Lineage, Changed) + Send),
         backoff: &mut Backoff,
     ) -> Broken {
         let connected = timeout(

@@ -1,13 +1,14 @@
 //! How a session is written in Redis.
 //!
 //! ```text
-//! format (1) | kind (1) | version (8) | as_of (8) | [id (16)] | payload | seal (16)
+//! epoch (1) | kind (1) | version (8) | as_of (8) | [id (16)] | payload | seal (16)
 //! ```
 //!
 //! Version and mark stand at fixed places, big-endian with the sign bit flipped, so that the
-//! script can compare them. The id stands there only where the key does not tell it: under a
-//! foreign key. The payload is postcard; a tombstone has none. The seal covers the key and all
-//! that precedes it.
+//! script can compare them; the epoch tells this format and the database's lineage apart from
+//! others, as well as one byte can, so that a record of another never keeps one of this one out.
+//! The id stands there only where the key does not tell it: under a foreign key. The payload is
+//! postcard; a tombstone has none. The seal covers the lineage, the key and all that precedes it.
 
 use std::net::IpAddr;
 
@@ -15,7 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use session_core::{
-    Device, Head, Key, KeyHash, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version,
+    Device, Head, Key, KeyHash, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, UserId,
+    Version,
 };
 use subtle::ConstantTimeEq as _;
 
@@ -27,7 +29,7 @@ const HEAD: u8 = 1;
 const FULL: u8 = 2;
 const TOMBSTONE: u8 = 3;
 
-/// Format, kind, version and mark.
+/// Epoch, kind, version and mark.
 const PREAMBLE: usize = 18;
 const SEAL: usize = 16;
 /// Above all that `session.max_data` allows; more is not ours.
@@ -67,7 +69,13 @@ impl Place {
 }
 
 /// The record as it stands under `key`, which is the key of `place`.
-pub(super) fn encode(record: &WarmRecord, place: Place, key: &str, keys: &TokenKeys) -> Vec<u8> {
+pub(super) fn encode(
+    record: &WarmRecord,
+    place: Place,
+    key: &str,
+    lineage: Lineage,
+    keys: &TokenKeys,
+) -> Vec<u8> {
     let (version, as_of) = record.stamp();
     let kind = match record {
         WarmRecord::Session { body: None, .. } => HEAD,
@@ -75,7 +83,7 @@ pub(super) fn encode(record: &WarmRecord, place: Place, key: &str, keys: &TokenK
         WarmRecord::Tombstone { .. } => TOMBSTONE,
     };
     let mut bytes = Vec::with_capacity(256);
-    bytes.extend_from_slice(&[FORMAT, kind]);
+    bytes.extend_from_slice(&[epoch(lineage), kind]);
     bytes.extend_from_slice(&ordered(version.get()));
     bytes.extend_from_slice(&ordered(as_of.get()));
     if let Place::Foreign(_) = place {
@@ -87,24 +95,25 @@ pub(super) fn encode(record: &WarmRecord, place: Place, key: &str, keys: &TokenK
             bytes = append(&PlainBody::from(body), bytes);
         }
     }
-    let seal = keys.seal(key.as_bytes(), &bytes);
+    let seal = seal(key, &bytes, lineage, keys);
     bytes.extend_from_slice(&seal);
     bytes
 }
 
 /// The record that was written under `key`; `None` if it was not written there by us, or not in
-/// a way that we know.
+/// a way that we know, or of another lineage.
 pub(super) fn decode(
     bytes: &[u8],
     place: Place,
     key: &str,
+    lineage: Lineage,
     keys: &TokenKeys,
 ) -> Option<WarmRecord> {
-    if bytes.len() > MAX || bytes.first() != Some(&FORMAT) {
+    if bytes.len() > MAX || bytes.first() != Some(&epoch(lineage)) {
         return None;
     }
-    let (content, seal) = bytes.split_last_chunk::<SEAL>()?;
-    if !bool::from(keys.seal(key.as_bytes(), content).ct_eq(seal)) {
+    let (content, sealed) = bytes.split_last_chunk::<SEAL>()?;
+    if !bool::from(seal(key, content, lineage, keys).ct_eq(sealed)) {
         return None;
     }
     let (preamble, rest) = content.split_first_chunk::<PREAMBLE>()?;
@@ -136,6 +145,21 @@ pub(super) fn decode(
         _ => return None,
     };
     rest.is_empty().then_some(record)
+}
+
+fn epoch(lineage: Lineage) -> u8 {
+    lineage
+        .get()
+        .to_le_bytes()
+        .iter()
+        .fold(FORMAT, |epoch, byte| epoch ^ byte)
+}
+
+fn seal(key: &str, content: &[u8], lineage: Lineage, keys: &TokenKeys) -> [u8; SEAL] {
+    let mut place = Vec::with_capacity(8 + key.len());
+    place.extend_from_slice(&lineage.get().to_le_bytes());
+    place.extend_from_slice(key.as_bytes());
+    keys.seal(&place, content)
 }
 
 /// Eight bytes that compare as the number does.

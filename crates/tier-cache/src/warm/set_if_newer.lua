@@ -1,5 +1,5 @@
 -- Sets KEYS[1] to the record ARGV[1] for ARGV[2] ms, unless a newer record is there; and publishes
--- ARGV[4] on ARGV[3], if given, in any case. A record that reads as none of ours is not newer.
+-- ARGV[4] on ARGV[3], if given, in any case. A record that reads as none of ours, or of another lineage, is not newer.
 -- Numbers are compared in halves, since Lua's are doubles, and not as strings, since that
 -- depends on the server's locale.
 local there = redis.pcall('GETRANGE', KEYS[1], 0, 17)

@@ -8,7 +8,7 @@ use ::metrics::Counter;
 use futures_util::future::{join, join_all};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind};
-use session_core::{Key, KeyHash, TokenKeys};
+use session_core::{Key, KeyHash, Lineage, TokenKeys};
 use tokio::time::timeout;
 
 use super::content::WarmRecord;
@@ -77,10 +77,10 @@ impl Warm {
         self.health.is_up()
     }
 
-    /// What a key leads to, by one `GET`; whatever goes wrong is a miss.
+    /// What a key leads to in this lineage, by one `GET`; whatever goes wrong is a miss.
     ///
     /// A foreign key may lead to a session that has another key by now: the caller compares.
-    pub(crate) async fn get(&self, key: Key) -> Option<WarmRecord> {
+    pub(crate) async fn get(&self, key: Key, lineage: Lineage) -> Option<WarmRecord> {
         let place = Place::of(key)?;
         let connection = self.health.connection()?;
         let key = place.key(&self.prefix);
@@ -90,7 +90,7 @@ impl Warm {
             .await
         {
             Ok(bytes) => {
-                let record = decode(&bytes?, place, &key, &self.keys);
+                let record = decode(&bytes?, place, &key, lineage, &self.keys);
                 if record.is_none() {
                     self.metrics.warm_unreadable.increment(1);
                 }
@@ -108,9 +108,9 @@ impl Warm {
     }
 
     /// Keeps what a cold load brought, unless a newer record is there. Nothing is published.
-    pub(crate) async fn fill(&self, record: &WarmRecord, ttl: Duration) {
+    pub(crate) async fn fill(&self, record: &WarmRecord, lineage: Lineage, ttl: Duration) {
         let foreign: Vec<KeyHash> = record.foreign_keys().collect();
-        self.store(record, &foreign, None, ttl).await;
+        self.store(record, &foreign, None, lineage, ttl).await;
     }
 
     /// Keeps what a committed write made, unless a newer record is there, and publishes `push` in
@@ -124,6 +124,7 @@ impl Warm {
         record: &WarmRecord,
         foreign_keys: &[KeyHash],
         push: Changed,
+        lineage: Lineage,
         ttl: Duration,
     ) -> bool {
         let mut foreign: Vec<KeyHash> = record.foreign_keys().collect();
@@ -132,7 +133,7 @@ impl Warm {
                 foreign.push(*key);
             }
         }
-        self.store(record, &foreign, Some(push), ttl).await
+        self.store(record, &foreign, Some(push), lineage, ttl).await
     }
 
     async fn store(
@@ -140,12 +141,13 @@ impl Warm {
         record: &WarmRecord,
         foreign: &[KeyHash],
         push: Option<Changed>,
+        lineage: Lineage,
         ttl: Duration,
     ) -> bool {
         let Some(connection) = self.health.connection() else {
             return false;
         };
-        let set = |place, push| self.set(connection.clone(), record, place, push, ttl);
+        let set = |place, push| self.set(connection.clone(), record, place, push, lineage, ttl);
         let copies = foreign.iter().map(|key| set(Place::Foreign(*key), None));
         let session = set(Place::Session(record.id()), push);
         let (session, copies) = join(session, join_all(copies)).await;
@@ -158,11 +160,12 @@ impl Warm {
         record: &WarmRecord,
         place: Place,
         push: Option<Changed>,
+        lineage: Lineage,
         ttl: Duration,
     ) -> bool {
         let key = place.key(&self.prefix);
-        let bytes = encode(record, place, &key, &self.keys);
-        let message = push.map(|push| push.encode(&self.channel, &self.keys));
+        let bytes = encode(record, place, &key, lineage, &self.keys);
+        let message = push.map(|push| push.encode(&self.channel, lineage, &self.keys));
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
             // Redis takes no zero, and no time that its clock cannot hold.

@@ -10,5 +10,6 @@ mod notify;
 mod outage;
 mod promotion;
 mod races;
+mod restores;
 mod support;
 mod triggers;

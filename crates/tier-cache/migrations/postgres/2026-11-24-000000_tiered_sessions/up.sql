@@ -53,12 +53,49 @@ CREATE TABLE session_tombstones (
 );
 CREATE INDEX session_tombstones_id_idx ON session_tombstones (id);
 
--- One row. Every tombstone at or above `tombstones_since` is still kept.
+-- Which server this is, and on which of its timelines: a promoted standby and a restore up to a point
+-- in time go on on a new one, a dump goes to another server or database. NULL on a standby.
+CREATE FUNCTION session_server() RETURNS text
+    LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    system text;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        SELECT system_identifier INTO system FROM pg_control_system();
+    EXCEPTION WHEN insufficient_privilege THEN
+        system := 'unknown';
+    END;
+    RETURN concat_ws('/', system, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+                     (SELECT oid FROM pg_database WHERE datname = current_database()));
+END $$;
+
+-- One row. Every tombstone at or above `tombstones_since` is still kept. `lineage` is random: what was
+-- read in another is of a history that this database does not have, or not all of; so it is changed
+-- whenever commits may have been lost. `server` is the one that it was begun on.
 CREATE TABLE session_history (
     only_row         boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    tombstones_since bigint NOT NULL
+    tombstones_since bigint NOT NULL,
+    lineage          bigint NOT NULL,
+    server           text NOT NULL
 );
-INSERT INTO session_history (tombstones_since) VALUES (0);
+
+CREATE FUNCTION session_lineage() RETURNS bigint
+    LANGUAGE sql VOLATILE
+    AS $$ SELECT ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint $$;
+
+CREATE FUNCTION session_history_name_server() RETURNS trigger
+    LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    NEW.server := session_server();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER session_history_name_server BEFORE INSERT OR UPDATE OF lineage ON session_history
+    FOR EACH ROW EXECUTE FUNCTION session_history_name_server();
+
+INSERT INTO session_history (tombstones_since, lineage) VALUES (0, session_lineage());
 
 -- "Every change numbered below this is visible to this snapshot."
 CREATE FUNCTION session_mark() RETURNS bigint
@@ -66,7 +103,9 @@ CREATE FUNCTION session_mark() RETURNS bigint
     AS $$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
 
 -- The same as a row, so that one query text serves both databases.
-CREATE VIEW session_now AS SELECT session_mark() AS mark, now() AS wall;
+CREATE VIEW session_now AS
+    SELECT session_mark() AS mark, now() AS wall, lineage, coalesce(server <> session_server(), false) AS moved
+    FROM session_history;
 
 CREATE FUNCTION sessions_number_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -192,7 +231,7 @@ CREATE FUNCTION sessions_renumber() RETURNS void
 BEGIN
     UPDATE sessions SET version = version + 1;
     DELETE FROM session_tombstones;
-    UPDATE session_history SET tombstones_since = pg_current_xact_id()::text::bigint;
+    UPDATE session_history SET tombstones_since = pg_current_xact_id()::text::bigint, lineage = session_lineage();
 END $$;
 
 -- Whatever role makes the change: replication and some bulk loaders switch other triggers off.

@@ -48,16 +48,20 @@ CREATE TABLE session_tombstones (
 CREATE INDEX session_tombstones_id_idx ON session_tombstones (id);
 
 -- One row. `mark` numbers the changes; every tombstone at or above `tombstones_since` is still kept.
+-- `lineage` is random: what was read in another is of a history that this database does not have, or
+-- not all of; so it is changed whenever commits may have been lost.
 CREATE TABLE session_history (
     only_row         INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     mark             INTEGER NOT NULL,
-    tombstones_since INTEGER NOT NULL
+    tombstones_since INTEGER NOT NULL,
+    lineage          INTEGER NOT NULL
 );
-INSERT INTO session_history (only_row, mark, tombstones_since) VALUES (1, 1, 0);
+INSERT INTO session_history (only_row, mark, tombstones_since, lineage) VALUES (1, 1, 0, random());
 
 -- "Every change numbered below this is in the database": writers are serial.
 CREATE VIEW session_now AS
-    SELECT mark + 1 AS mark, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS wall
+    SELECT mark + 1 AS mark, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS wall,
+        lineage, 0 AS moved
     FROM session_history;
 
 CREATE TRIGGER sessions_keep_id BEFORE UPDATE OF id ON sessions WHEN NEW.id <> OLD.id

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::{Device, Head, Key, Mark, SessionId, Timestamp, UserId, Version};
+use session_core::{Device, Head, Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use crate::clock::{Clock, Moment};
 use crate::cold::{
@@ -26,6 +26,7 @@ pub(super) struct Database {
 #[derive(Clone, Debug)]
 struct Truth {
     row: Row,
+    lineage: Lineage,
     /// What the next change is numbered.
     next: Mark,
     revoked: Option<Moment>,
@@ -53,10 +54,12 @@ impl Database {
         let row = Row {
             head,
             changed_at: Mark::new(1),
+            lineage: Lineage::ONLY,
             body,
         };
         let truth = Truth {
             row,
+            lineage: Lineage::ONLY,
             next: Mark::new(9),
             revoked: None,
         };
@@ -98,6 +101,7 @@ impl Database {
         step();
         let mut truth = self.truth().clone();
         truth.row.head.as_of = truth.next;
+        truth.row.lineage = truth.lineage;
         step();
         truth
     }
@@ -115,7 +119,9 @@ impl ColdStore for Database {
     }
 
     async fn changes(&self, since: Mark, _: u32) -> Result<Changes, StoreError> {
-        let Truth { row, next, .. } = self.snapshot();
+        let Truth {
+            row, next, lineage, ..
+        } = self.snapshot();
         let changed = Changed {
             id: SESSION,
             version: row.head.version,
@@ -128,7 +134,17 @@ impl ColdStore for Database {
                 .into_iter()
                 .filter(|changed| changed.mark >= since && !self.vague)
                 .collect(),
+            lineage,
         })
+    }
+
+    async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
+        step();
+        let mut truth = self.truth();
+        if truth.lineage == lost {
+            truth.lineage = Lineage::new(lost.get() + 1);
+        }
+        Ok(())
     }
 
     async fn version(&self, _: SessionId) -> Result<Option<Version>, StoreError> {

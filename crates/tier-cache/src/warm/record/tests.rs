@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 
 const PREFIX: &str = "session";
+const LINEAGE: Lineage = Lineage::new(0x0123_4567_89ab_cdee);
 
 fn hash() -> impl Strategy<Value = KeyHash> {
     any::<[u8; 16]>().prop_map(KeyHash::from_bytes)
@@ -90,7 +91,7 @@ fn places(record: &WarmRecord) -> [Place; 2] {
 /// Seals what was changed, as only someone with the keys can.
 fn resealed(mut bytes: Vec<u8>, key: &str, keys: &TokenKeys) -> Vec<u8> {
     bytes.truncate(bytes.len() - SEAL);
-    let seal = keys.seal(key.as_bytes(), &bytes);
+    let seal = seal(key, &bytes, LINEAGE, keys);
     bytes.extend_from_slice(&seal);
     bytes
 }
@@ -101,8 +102,8 @@ proptest! {
         let keys = TokenKeys::random();
         for place in places(&record) {
             let key = place.key(PREFIX);
-            let bytes = encode(&record, place, &key, &keys);
-            prop_assert_eq!(decode(&bytes, place, &key, &keys), Some(record.clone()));
+            let bytes = encode(&record, place, &key, LINEAGE, &keys);
+            prop_assert_eq!(decode(&bytes, place, &key, LINEAGE, &keys), Some(record.clone()));
         }
     }
 
@@ -111,16 +112,16 @@ proptest! {
         let keys = TokenKeys::random();
         for place in places(&record) {
             let key = place.key(PREFIX);
-            let bytes = encode(&record, place, &key, &keys);
+            let bytes = encode(&record, place, &key, LINEAGE, &keys);
             for at in 0..bytes.len() {
-                prop_assert_eq!(decode(&bytes[..at], place, &key, &keys), None);
+                prop_assert_eq!(decode(&bytes[..at], place, &key, LINEAGE, &keys), None);
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << (at % 8);
-                prop_assert_eq!(decode(&flipped, place, &key, &keys), None);
+                prop_assert_eq!(decode(&flipped, place, &key, LINEAGE, &keys), None);
             }
             let mut longer = bytes;
             longer.push(tail);
-            prop_assert_eq!(decode(&longer, place, &key, &keys), None);
+            prop_assert_eq!(decode(&longer, place, &key, LINEAGE, &keys), None);
         }
     }
 
@@ -131,10 +132,10 @@ proptest! {
         let keys = TokenKeys::random();
         let place = Place::Session(SessionId::random());
         let key = place.key(PREFIX);
-        decode(&bytes, place, &key, &keys);
+        decode(&bytes, place, &key, LINEAGE, &keys);
         bytes.splice(0..0, [FORMAT, FULL]);
         bytes.extend_from_slice(&[0; SEAL]);
-        decode(&resealed(bytes, &key, &keys), place, &key, &keys);
+        decode(&resealed(bytes, &key, &keys), place, &key, LINEAGE, &keys);
     }
 
     #[test]
@@ -150,14 +151,21 @@ fn a_record_of_another_place_or_maker_is_refused() {
     let record = tombstone();
     let place = Place::Session(record.id());
     let key = place.key(PREFIX);
-    let bytes = encode(&record, place, &key, &keys);
+    let bytes = encode(&record, place, &key, LINEAGE, &keys);
 
     let elsewhere = Place::Session(SessionId::random());
     let other_key = elsewhere.key(PREFIX);
-    assert_eq!(decode(&bytes, elsewhere, &other_key, &keys), None);
+    assert_eq!(decode(&bytes, elsewhere, &other_key, LINEAGE, &keys), None);
     let other_prefix = place.key("staging");
-    assert_eq!(decode(&bytes, place, &other_prefix, &keys), None);
-    assert_eq!(decode(&bytes, place, &key, &TokenKeys::random()), None);
+    assert_eq!(decode(&bytes, place, &other_prefix, LINEAGE, &keys), None);
+    assert_eq!(
+        decode(&bytes, place, &key, LINEAGE, &TokenKeys::random()),
+        None
+    );
+    // One with the same epoch, too.
+    for lineage in [LINEAGE.get() ^ 0x0101, 0].map(Lineage::new) {
+        assert_eq!(decode(&bytes, place, &key, lineage, &keys), None);
+    }
 }
 
 #[test]
@@ -166,11 +174,11 @@ fn formats_kinds_and_tails_that_we_do_not_know_are_refused_though_sealed() {
     let record = tombstone();
     let place = Place::Session(record.id());
     let key = place.key(PREFIX);
-    let bytes = encode(&record, place, &key, &keys);
-    let read = |bytes: Vec<u8>| decode(&resealed(bytes, &key, &keys), place, &key, &keys);
+    let bytes = encode(&record, place, &key, LINEAGE, &keys);
+    let read = |bytes: Vec<u8>| decode(&resealed(bytes, &key, &keys), place, &key, LINEAGE, &keys);
     assert_eq!(read(bytes.clone()), Some(record));
 
-    for format in [0, FORMAT + 1, 255] {
+    for format in [1, 2, 0x80, 0xff].map(|bits| epoch(LINEAGE) ^ bits) {
         let mut changed = bytes.clone();
         changed[0] = format;
         assert_eq!(read(changed), None);
@@ -212,8 +220,8 @@ fn a_record_larger_than_a_session_can_be_is_refused() {
                 data: "x".repeat(data).into(),
             }),
         };
-        let bytes = encode(&record, place, &key, &keys);
-        decode(&bytes, place, &key, &keys).is_some()
+        let bytes = encode(&record, place, &key, LINEAGE, &keys);
+        decode(&bytes, place, &key, LINEAGE, &keys).is_some()
     };
     assert!(readable(16 << 20));
     assert!(!readable(MAX));

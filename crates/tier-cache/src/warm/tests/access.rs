@@ -17,11 +17,14 @@ async fn a_user_with_the_least_permissions_can_do_everything() {
     let record = session(id, 1, 1);
     assert!(
         node.warm
-            .apply(&record, &[foreign], push(id, 1), HOUR)
+            .apply(&record, &[foreign], push(id, 1), LINEAGE, HOUR)
             .await
     );
     assert_eq!(node.get(id).await, Some(record.clone()));
-    assert_eq!(node.warm.get(Key::AccessJti(foreign)).await, Some(record));
+    assert_eq!(
+        node.warm.get(Key::AccessJti(foreign), LINEAGE).await,
+        Some(record)
+    );
     until("the push is heard", async || !node.heard().is_empty()).await;
     // The only refusal that the server tells of is that of the size.
     until("the size was asked for", async || {
@@ -72,7 +75,7 @@ async fn another_database_is_selected() {
     let url = format!("{}?db=3", redis.url());
     let node = Node::start(&config(url), &TokenKeys::random()).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 1, 1), HOUR).await;
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
     assert_eq!(redis.cli(&["DBSIZE"]), "0");
     assert_eq!(redis.cli(&["-n", "3", "DBSIZE"]), "1");
 }
@@ -95,7 +98,7 @@ async fn tls_is_spoken_with_a_server_that_the_named_authority_vouches_for() {
     let id = SessionId::random();
     assert!(
         node.warm
-            .apply(&session(id, 1, 1), &[], push(id, 1), HOUR)
+            .apply(&session(id, 1, 1), &[], push(id, 1), LINEAGE, HOUR)
             .await
     );
     assert_eq!(node.get(id).await, Some(session(id, 1, 1)));
@@ -118,7 +121,7 @@ async fn tcp_is_spoken_in_either_protocol() {
         let id = SessionId::random();
         assert!(
             node.warm
-                .apply(&session(id, 1, 1), &[], push(id, 1), HOUR)
+                .apply(&session(id, 1, 1), &[], push(id, 1), LINEAGE, HOUR)
                 .await
         );
         assert_eq!(node.get(id).await, Some(session(id, 1, 1)));

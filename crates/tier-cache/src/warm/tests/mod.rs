@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use ::metrics::Counter;
 use redis::{Cmd, FromRedisValue};
-use session_core::{Head, Key, KeyHash, Mark, SessionId, Timestamp, TokenKeys, User, Version};
+use session_core::{
+    Head, Key, KeyHash, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, Version,
+};
 use testbed::Redis;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,9 @@ use super::*;
 use crate::cold::Changed;
 use crate::config::WarmConfig;
 use crate::metrics::Metrics;
+
+/// The one that these nodes are of.
+const LINEAGE: Lineage = Lineage::new(5);
 
 /// Limits as generous as a loaded machine needs; tests of outages set their own.
 fn config(url: String) -> WarmConfig {
@@ -66,7 +71,10 @@ impl Node {
         let listening = tokio::spawn({
             let (warm, heard, stop) = (Arc::clone(&warm), Arc::clone(&heard), stop.clone());
             async move {
-                let hear = |push| heard.lock().unwrap().push(push);
+                let hear = |lineage, push| {
+                    assert_eq!(lineage, LINEAGE);
+                    heard.lock().unwrap().push(push);
+                };
                 warm.listen(hear, stop).await;
             }
         });
@@ -103,7 +111,7 @@ impl Node {
     }
 
     async fn get(&self, id: SessionId) -> Option<WarmRecord> {
-        self.warm.get(Key::Id(id)).await
+        self.warm.get(Key::Id(id), LINEAGE).await
     }
 
     fn key(&self, id: SessionId) -> String {

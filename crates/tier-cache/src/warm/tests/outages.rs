@@ -12,7 +12,7 @@ fn impatient(redis: &Redis) -> WarmConfig {
 /// Fills until the record is there: on a loaded machine even a healthy Redis may be late.
 async fn keeps(node: &Node, id: SessionId) {
     until("a record is kept", async || {
-        node.warm.fill(&session(id, 1, 1), HOUR).await;
+        node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
         node.get(id).await == Some(session(id, 1, 1))
     })
     .await;
@@ -30,11 +30,11 @@ async fn while_redis_is_down_nothing_is_sent_and_afterwards_all_is_well() {
     let gets = count(&node.gets);
     let errors = count(&node.errors);
     assert_eq!(node.get(id).await, None);
-    node.warm.fill(&session(id, 1, 1), HOUR).await;
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
     assert!(
         !node
             .warm
-            .apply(&tombstone(id, 2, 1), &[], push(id, 2), HOUR)
+            .apply(&tombstone(id, 2, 1), &[], push(id, 2), LINEAGE, HOUR)
             .await
     );
     assert_eq!((count(&node.gets), count(&node.errors)), (gets, errors));
@@ -46,7 +46,7 @@ async fn while_redis_is_down_nothing_is_sent_and_afterwards_all_is_well() {
     keeps(&node, id).await;
     until("a push is heard", async || {
         node.warm
-            .apply(&session(id, 2, 1), &[], push(id, 2), HOUR)
+            .apply(&session(id, 2, 1), &[], push(id, 2), LINEAGE, HOUR)
             .await;
         node.heard().contains(&push(id, 2))
     })
@@ -75,7 +75,7 @@ async fn a_command_that_times_out_is_a_counted_miss() {
     let patient = config(redis.url());
     let node = Node::start(&patient, &TokenKeys::random()).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 1, 1), HOUR).await;
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
 
     let hasty = WarmConfig {
         command_timeout: Duration::from_millis(1),
@@ -141,7 +141,7 @@ async fn a_server_that_takes_no_more_writes_is_asked_for_anew() {
     keeps(&node, id).await;
     let before = connections(&redis);
     redis.cli(&["REPLICAOF", "127.0.0.1", "1"]);
-    node.warm.fill(&session(id, 2, 1), HOUR).await;
+    node.warm.fill(&session(id, 2, 1), LINEAGE, HOUR).await;
     assert_eq!(count(&node.errors), 1);
     until("there are new connections", async || {
         let now = connections(&redis);
@@ -150,7 +150,7 @@ async fn a_server_that_takes_no_more_writes_is_asked_for_anew() {
     .await;
     redis.cli(&["REPLICAOF", "NO", "ONE"]);
     until("a record is kept", async || {
-        node.warm.fill(&session(id, 2, 1), HOUR).await;
+        node.warm.fill(&session(id, 2, 1), LINEAGE, HOUR).await;
         node.get(id).await == Some(session(id, 2, 1))
     })
     .await;

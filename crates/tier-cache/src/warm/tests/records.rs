@@ -26,8 +26,12 @@ async fn of_two_records_the_newer_stays_in_whatever_order_they_come() {
         for later in &stamps[older + 1..] {
             for [first, second] in [[earlier, later], [later, earlier]] {
                 let id = SessionId::random();
-                node.warm.fill(&session(id, first.0, first.1), HOUR).await;
-                node.warm.fill(&session(id, second.0, second.1), HOUR).await;
+                node.warm
+                    .fill(&session(id, first.0, first.1), LINEAGE, HOUR)
+                    .await;
+                node.warm
+                    .fill(&session(id, second.0, second.1), LINEAGE, HOUR)
+                    .await;
                 let newer = session(id, later.0, later.1);
                 assert_eq!(node.get(id).await, Some(newer), "{first:?} then {second:?}");
             }
@@ -41,7 +45,7 @@ async fn of_two_records_of_one_version_and_mark_the_later_stays() {
     let redis = Redis::start();
     let node = Node::on(&redis).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 3, 5), HOUR).await;
+    node.warm.fill(&session(id, 3, 5), LINEAGE, HOUR).await;
     let whole = WarmRecord::Session {
         head: head(id, 3, 5),
         body: Some(RawBody {
@@ -55,7 +59,7 @@ async fn of_two_records_of_one_version_and_mark_the_later_stays() {
             data: r#"{"cart":[1,2]}"#.into(),
         }),
     };
-    node.warm.fill(&whole, HOUR).await;
+    node.warm.fill(&whole, LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(whole));
 }
 
@@ -64,11 +68,28 @@ async fn a_late_fill_does_not_bring_a_revoked_session_back() {
     let redis = Redis::start();
     let node = Node::on(&redis).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 3, 5), HOUR).await;
+    node.warm.fill(&session(id, 3, 5), LINEAGE, HOUR).await;
     let revoked = tombstone(id, 4, 6);
-    assert!(node.warm.apply(&revoked, &[], push(id, 4), HOUR).await);
-    node.warm.fill(&session(id, 3, 9), HOUR).await;
+    assert!(
+        node.warm
+            .apply(&revoked, &[], push(id, 4), LINEAGE, HOUR)
+            .await
+    );
+    node.warm.fill(&session(id, 3, 9), LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(revoked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_lineage_is_a_miss_and_however_new_it_is_it_is_replaced() {
+    let redis = Redis::start();
+    let node = Node::on(&redis).await;
+    let id = SessionId::random();
+    let lost = Lineage::new(LINEAGE.get() + 1);
+    node.warm.fill(&session(id, 9, 9), lost, HOUR).await;
+    assert_eq!(node.get(id).await, None);
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
+    assert_eq!(node.get(id).await, Some(session(id, 1, 1)));
+    assert_eq!(node.warm.get(Key::Id(id), lost).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,25 +109,29 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
         WarmRecord::Session { head, body: None }
     };
 
-    assert_eq!(node.warm.get(Key::AccessJti(jti)).await, None);
-    node.warm.fill(&with(1, jti), HOUR).await;
-    let found = node.warm.get(Key::AccessJti(jti)).await;
+    assert_eq!(node.warm.get(Key::AccessJti(jti), LINEAGE).await, None);
+    node.warm.fill(&with(1, jti), LINEAGE, HOUR).await;
+    let found = node.warm.get(Key::AccessJti(jti), LINEAGE).await;
     assert_eq!(found, Some(with(1, jti)));
 
     // The key changes: the old one leads to the session as it is now, which no longer has it.
     let changed = with(2, next);
     assert!(
         node.warm
-            .apply(&changed, &[jti, jti], push(id, 2), HOUR)
+            .apply(&changed, &[jti, jti], push(id, 2), LINEAGE, HOUR)
             .await
     );
     for key in [Key::Id(id), Key::AccessJti(jti), Key::AccessJti(next)] {
-        assert_eq!(node.warm.get(key).await, Some(changed.clone()));
+        assert_eq!(node.warm.get(key, LINEAGE).await, Some(changed.clone()));
     }
 
     let deleted = tombstone(id, 3, 1);
-    assert!(node.warm.apply(&deleted, &[next], push(id, 3), HOUR).await);
-    let found = node.warm.get(Key::AccessJti(next)).await;
+    assert!(
+        node.warm
+            .apply(&deleted, &[next], push(id, 3), LINEAGE, HOUR)
+            .await
+    );
+    let found = node.warm.get(Key::AccessJti(next), LINEAGE).await;
     assert_eq!(found, Some(deleted));
 }
 
@@ -117,10 +142,16 @@ async fn what_is_not_ours_is_a_counted_miss_and_is_replaced() {
     let id = SessionId::random();
     let key = node.key(id);
     let genuine = session(id, 3, 5);
-    node.warm.fill(&genuine, HOUR).await;
+    node.warm.fill(&genuine, LINEAGE, HOUR).await;
     let genuine_bytes: Vec<u8> = node.send(redis::cmd("GET").arg(&key)).await;
     let place = Place::Session(id);
-    let forged = encode(&session(id, 2, 5), place, &key, &TokenKeys::random());
+    let forged = encode(
+        &session(id, 2, 5),
+        place,
+        &key,
+        LINEAGE,
+        &TokenKeys::random(),
+    );
     let mut of_next_format = genuine_bytes.clone();
     of_next_format[0] += 1;
     // What stands there in another format is not a version that we can compare.
@@ -142,7 +173,7 @@ async fn what_is_not_ours_is_a_counted_miss_and_is_replaced() {
         assert_eq!(node.get(id).await, None);
         unreadable += 1;
         assert_eq!(count(&node.unreadable), unreadable);
-        node.warm.fill(&genuine, HOUR).await;
+        node.warm.fill(&genuine, LINEAGE, HOUR).await;
         assert_eq!(node.get(id).await, Some(genuine.clone()));
     }
 
@@ -150,7 +181,7 @@ async fn what_is_not_ours_is_a_counted_miss_and_is_replaced() {
     node.send::<()>(redis::cmd("LPUSH").arg(&key).arg(1)).await;
     assert_eq!(node.get(id).await, None);
     assert_eq!(count(&node.unreadable), unreadable + 1);
-    node.warm.fill(&genuine, HOUR).await;
+    node.warm.fill(&genuine, LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(genuine));
     assert_eq!(count(&node.errors), 0);
 }
@@ -161,7 +192,7 @@ async fn each_operation_sends_exactly_what_it_needs() {
     let node = Node::on(&redis).await;
     let id = SessionId::random();
     // Once per server, the script itself.
-    node.warm.fill(&session(id, 1, 1), HOUR).await;
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
 
     let before = redis.calls();
     assert!(node.get(id).await.is_some());
@@ -173,12 +204,17 @@ async fn each_operation_sends_exactly_what_it_needs() {
 
     let before = redis.calls();
     let minted = KeyHash::from_bytes([2; 16]);
-    assert!(node.warm.get(Key::AccessJti(minted)).await.is_none());
-    assert!(node.warm.get(Key::Refresh(minted)).await.is_none());
+    assert!(
+        node.warm
+            .get(Key::AccessJti(minted), LINEAGE)
+            .await
+            .is_none()
+    );
+    assert!(node.warm.get(Key::Refresh(minted), LINEAGE).await.is_none());
     assert_eq!(calls_since(&redis, &before), calls([]));
 
     let before = redis.calls();
-    node.warm.fill(&session(id, 2, 1), HOUR).await;
+    node.warm.fill(&session(id, 2, 1), LINEAGE, HOUR).await;
     let set = calls([("evalsha", 1), ("getrange", 1), ("set", 1)]);
     assert_eq!(calls_since(&redis, &before), set);
 
@@ -187,7 +223,7 @@ async fn each_operation_sends_exactly_what_it_needs() {
     let revoked = tombstone(id, 3, 1);
     assert!(
         node.warm
-            .apply(&revoked, &[foreign], push(id, 3), HOUR)
+            .apply(&revoked, &[foreign], push(id, 3), LINEAGE, HOUR)
             .await
     );
     let set = calls([("evalsha", 2), ("getrange", 2), ("set", 2), ("publish", 1)]);
@@ -200,14 +236,18 @@ async fn a_record_ends_with_its_ttl() {
     let redis = Redis::start();
     let node = Node::on(&redis).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 1, 1), HOUR).await;
+    node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
     let left: i64 = node.send(redis::cmd("PTTL").arg(node.key(id))).await;
     assert!(left > 0 && left <= 3_600_000, "{left}");
 
     // Neither a ttl that rounds to nothing nor one without end is an error.
-    node.warm.fill(&session(id, 2, 1), Duration::MAX).await;
+    node.warm
+        .fill(&session(id, 2, 1), LINEAGE, Duration::MAX)
+        .await;
     assert_eq!(node.get(id).await, Some(session(id, 2, 1)));
-    node.warm.fill(&session(id, 3, 1), Duration::ZERO).await;
+    node.warm
+        .fill(&session(id, 3, 1), LINEAGE, Duration::ZERO)
+        .await;
     until("the record has ended", async || {
         node.get(id).await.is_none()
     })
@@ -246,7 +286,9 @@ async fn a_head_with_email_and_name_takes_at_most_200_bytes_of_redis() {
     let redis = Redis::start();
     let node = Node::on(&redis).await;
     let id = SessionId::random();
-    node.warm.fill(&session(id, 12, 123_456_789), HOUR).await;
+    node.warm
+        .fill(&session(id, 12, 123_456_789), LINEAGE, HOUR)
+        .await;
     let key = node.key(id);
     let length: u64 = node.send(redis::cmd("STRLEN").arg(&key)).await;
     let usage: u64 = node.send(redis::cmd("MEMORY").arg("USAGE").arg(&key)).await;
