@@ -34,12 +34,14 @@
 //!
 //! Whatever goes wrong in here fails the test: functions panic, with a sentence that says what to do.
 
+mod account;
 mod address;
 mod database;
 mod error;
 mod folder;
 mod port;
 mod postgres;
+mod postmaster;
 mod processes;
 mod programs;
 mod redis;

@@ -1,48 +1,22 @@
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::address::{encode, encode_credential};
+use crate::address::encode_credential;
 use crate::database::{Address, Database};
 use crate::error::OrFail;
-use crate::folder::{Ending, Folder, Reach};
-use crate::server::Server;
+use crate::postmaster::Postmaster;
 use crate::tls::Certificates;
-use crate::{Error, SHARED_CLUSTER, port, programs};
-
-/// Part of the name of the unix socket; nothing listens on such a port unless asked to.
-const SOCKET_PORT: u16 = 5432;
-
-/// What every cluster is started with. It need not survive a crash of the machine, and counts
-/// every statement.
-const CONFIG: [&str; 11] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "max_connections=200",
-    "shared_preload_libraries=pg_stat_statements",
-    "pg_stat_statements.max=20000",
-    "pg_stat_statements.save=off",
-    // Nothing is left in /dev/shm, even by a server that is killed.
-    "dynamic_shared_memory_type=mmap",
-    "unix_socket_permissions=0700",
-    "logging_collector=off",
-    "timezone=UTC",
-    "jit=off",
-];
+use crate::{Error, SHARED_CLUSTER, port};
 
 /// A private PostgreSQL server in a temporary folder, gone when dropped.
 ///
 /// It listens on a unix socket only, unless asked for more. The superuser is `postgres`. When we
 /// are root, the server runs as the user `postgres` or `nobody`, since it refuses to run as root.
 pub struct Cluster {
-    server: Server,
-    folder: PathBuf,
-    account: Option<Account>,
+    postmaster: Postmaster,
     options: ClusterBuilder,
-    port: u16,
     certificates: Option<Certificates>,
 }
 
@@ -102,8 +76,7 @@ impl Cluster {
 
     /// Ends the server as a crash does, and returns when it is gone. What was committed stays.
     pub fn kill(&self) {
-        // Not SIGKILL, after which its shared memory would stay on the machine.
-        self.server.end();
+        self.postmaster.kill();
     }
 
     /// Starts the server again with its data and address; kills it first if it is running.
@@ -113,18 +86,17 @@ impl Cluster {
     /// When it does not start, as when another program took its port meanwhile.
     #[track_caller]
     pub fn restart(&self) {
-        self.kill();
-        self.launch().or_fail();
+        self.postmaster.restart().or_fail();
     }
 
     /// Makes the server go silent (SIGSTOP) with its connections open, and returns when it has.
     pub fn pause(&self) {
-        self.server.pause();
+        self.postmaster.pause();
     }
 
     /// Undoes [`pause`](Self::pause) (SIGCONT).
     pub fn resume(&self) {
-        self.server.resume();
+        self.postmaster.resume();
     }
 
     /// Runs `command` with this cluster as the shared one.
@@ -133,11 +105,7 @@ impl Cluster {
     }
 
     fn address(&self) -> Address {
-        let folder = encode(&self.folder.to_string_lossy());
-        let control = format!(
-            "postgres://postgres@/postgres?host={folder}&port={}",
-            self.port
-        );
+        let control = self.postmaster.socket_url();
         if !self.options.tcp {
             return Address {
                 client: control.clone(),
@@ -156,13 +124,14 @@ impl Cluster {
         };
         let client = format!(
             "postgres://postgres{password}@127.0.0.1:{}/postgres?sslmode={mode}",
-            self.port
+            self.postmaster.port
         );
         Address { control, client }
     }
 
     fn initialise(&self) -> Result<(), Error> {
-        let mut initdb = self.command("initdb")?;
+        let data = self.postmaster.data();
+        let mut initdb = self.postmaster.command("initdb")?;
         initdb
             .args([
                 "--no-sync",
@@ -171,8 +140,8 @@ impl Cluster {
                 "--username=postgres",
             ])
             .args(["--auth=trust", "--pgdata"])
-            .arg(self.data());
-        self.server.prepare(&mut initdb)?;
+            .arg(&data);
+        self.postmaster.prepare(&mut initdb)?;
 
         let kind = if self.options.tls { "hostssl" } else { "host" };
         let method = if self.options.password.is_some() {
@@ -181,68 +150,15 @@ impl Cluster {
             "trust"
         };
         let rules = format!("local all all trust\n{kind} all all 127.0.0.1/32 {method}\n");
-        fs::write(self.data().join("pg_hba.conf"), rules)
+        fs::write(data.join("pg_hba.conf"), rules)
             .map_err(Error::because("cannot write pg_hba.conf"))
-    }
-
-    fn launch(&self) -> Result<(), Error> {
-        self.server.start(&mut self.postgres()?, || self.is_ready())
-    }
-
-    fn postgres(&self) -> Result<Command, Error> {
-        let mut command = self.command("postgres")?;
-        command
-            .arg("-D")
-            .arg(self.data())
-            .arg("-k")
-            .arg(&self.folder);
-        command.args(["-p", &self.port.to_string()]);
-        command.args(["-h", if self.options.tcp { "127.0.0.1" } else { "" }]);
-        for setting in CONFIG
-            .into_iter()
-            .chain(self.options.config.iter().map(String::as_str))
-        {
-            command.args(["-c", setting]);
-        }
-        if let Some(files) = &self.certificates {
-            command.args(["-c", "ssl=on"]);
-            command
-                .arg("-c")
-                .arg(format!("ssl_cert_file={}", files.certificate.display()));
-            command
-                .arg("-c")
-                .arg(format!("ssl_key_file={}", files.key.display()));
-        }
-        Ok(command)
-    }
-
-    /// Says so itself, as the eighth line of a file that `pg_ctl` waits for too.
-    fn is_ready(&self) -> bool {
-        fs::read_to_string(self.data().join("postmaster.pid")).is_ok_and(|file| {
-            file.lines()
-                .nth(7)
-                .is_some_and(|line| line.trim() == "ready")
-        })
-    }
-
-    /// One of PostgreSQL's programs, to be run as the user who owns the data.
-    fn command(&self, program: &str) -> Result<Command, Error> {
-        let mut command = programs::postgres_command(program)?;
-        if let Some(account) = self.account {
-            command.uid(account.user).gid(account.group);
-        }
-        Ok(command)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
     }
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
-            .field("folder", &self.folder)
+            .field("folder", &self.postmaster.folder())
             .finish_non_exhaustive()
     }
 }
@@ -288,39 +204,38 @@ impl ClusterBuilder {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub fn try_start(self) -> Result<Cluster, Error> {
-        let folder = Folder::create(Reach::Others)?;
-        let account = if folder.is_root() {
-            Some(Account::find()?)
-        } else {
-            None
-        };
-        let owner = account.map(|account| (account.user, account.group));
-        if let Some((user, group)) = owner {
-            chown(folder.path(), Some(user), Some(group))
-                .map_err(Error::because("cannot hand a folder to PostgreSQL's user"))?;
+        let mut postmaster = Postmaster::create(self.config.clone())?;
+        if self.tcp {
+            postmaster
+                .settings
+                .push("listen_addresses=127.0.0.1".into());
         }
         let certificates = if self.tls {
-            Some(Certificates::create(folder.path(), owner)?)
+            let files = Certificates::create(postmaster.folder(), postmaster.owner())?;
+            let (certificate, key) = (files.certificate.display(), files.key.display());
+            postmaster.settings.extend([
+                "ssl=on".into(),
+                format!("ssl_cert_file={certificate}"),
+                format!("ssl_key_file={key}"),
+            ]);
+            Some(files)
         } else {
             None
         };
 
         let mut cluster = Cluster {
-            folder: folder.path().to_owned(),
-            server: Server::new(Ending::Quit, folder),
-            account,
-            port: SOCKET_PORT,
+            postmaster,
             certificates,
             options: self,
         };
         cluster.initialise()?;
         if cluster.options.tcp {
             port::with_free(|port| {
-                cluster.port = port;
-                cluster.launch()
+                cluster.postmaster.port = port;
+                cluster.postmaster.launch()
             })?;
         } else {
-            cluster.launch()?;
+            cluster.postmaster.launch()?;
         }
 
         let mut setup = "CREATE EXTENSION pg_stat_statements;".to_owned();
@@ -340,36 +255,5 @@ impl fmt::Debug for ClusterBuilder {
             .field("tcp", &self.tcp)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
-    }
-}
-
-/// Whom the server runs as when we are root.
-#[derive(Clone, Copy)]
-struct Account {
-    user: u32,
-    group: u32,
-}
-
-impl Account {
-    fn find() -> Result<Self, Error> {
-        let accounts =
-            fs::read_to_string("/etc/passwd").map_err(Error::because("cannot read /etc/passwd"))?;
-        ["postgres", "nobody"]
-            .iter()
-            .find_map(|name| accounts.lines().find_map(|line| Self::parse(line, name)))
-            .ok_or_else(|| {
-                Error::new(
-                    "PostgreSQL does not run as root, and there is no user postgres or nobody",
-                )
-            })
-    }
-
-    /// Reads `postgres:x:101:104:…`.
-    fn parse(line: &str, name: &str) -> Option<Self> {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then_some(())?;
-        let user = fields.nth(1)?.parse().ok()?;
-        let group = fields.next()?.parse().ok()?;
-        Some(Self { user, group })
     }
 }
