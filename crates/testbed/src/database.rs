@@ -172,7 +172,7 @@ impl Address {
 }
 
 /// The address of another database in the same cluster.
-fn at_database(url: &str, name: &str) -> String {
+pub(crate) fn at_database(url: &str, name: &str) -> String {
     url.replacen("/postgres?", &format!("/{name}?"), 1)
 }
 

@@ -26,7 +26,8 @@
 //! assert_eq!(database.statements()[0].calls, 1);
 //! ```
 //!
-//! A test that stops the database, or needs TLS or a password, starts a [`Cluster`] of its own.
+//! A test that stops the database, or needs TLS or a password, starts a [`Cluster`] of its own,
+//! and a [`Standby`] of it where a replica is to lag behind or to take over.
 //!
 //! Nothing outlives its owner. Each value ends its server and removes its folder when dropped; a
 //! *keeper* process does so when the test's process dies without dropping it. No server listens on
@@ -47,6 +48,7 @@ mod programs;
 mod redis;
 mod server;
 mod sqlite;
+mod standby;
 mod tls;
 
 pub use database::{Database, Statement};
@@ -55,6 +57,7 @@ pub use postgres::{Cluster, ClusterBuilder};
 pub use processes::forward;
 pub use redis::{Redis, RedisBuilder};
 pub use sqlite::SqliteFile;
+pub use standby::Standby;
 
 /// The environment variable that names the shared cluster to [`Database::create`], by its URL.
 pub const SHARED_CLUSTER: &str = "TESTBED_POSTGRES";

@@ -104,7 +104,12 @@ impl Cluster {
         command.env(SHARED_CLUSTER, self.address().control)
     }
 
-    fn address(&self) -> Address {
+    /// The settings that were asked for.
+    pub(crate) fn config(&self) -> &[String] {
+        &self.options.config
+    }
+
+    pub(crate) fn address(&self) -> Address {
         let control = self.postmaster.socket_url();
         if !self.options.tcp {
             return Address {
@@ -149,7 +154,9 @@ impl Cluster {
         } else {
             "trust"
         };
-        let rules = format!("local all all trust\n{kind} all all 127.0.0.1/32 {method}\n");
+        let rules = format!(
+            "local all all trust\nlocal replication all trust\n{kind} all all 127.0.0.1/32 {method}\n"
+        );
         fs::write(data.join("pg_hba.conf"), rules)
             .map_err(Error::because("cannot write pg_hba.conf"))
     }

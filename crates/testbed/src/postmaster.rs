@@ -15,7 +15,7 @@ const SOCKET_PORT: u16 = 5432;
 
 /// What every server is started with. It need not survive a crash of the machine, and counts
 /// every statement.
-const CONFIG: [&str; 11] = [
+const CONFIG: [&str; 12] = [
     "fsync=off",
     "full_page_writes=off",
     "max_connections=200",
@@ -24,6 +24,8 @@ const CONFIG: [&str; 11] = [
     "pg_stat_statements.save=off",
     // Nothing is left in /dev/shm, even by a server that is killed.
     "dynamic_shared_memory_type=mmap",
+    // A standby that was away for a while finds what it missed.
+    "wal_keep_size=64MB",
     "unix_socket_permissions=0700",
     "logging_collector=off",
     "timezone=UTC",

@@ -8,11 +8,12 @@ use std::process::{Command, Stdio};
 use crate::Error;
 
 /// The Debian package that brings each program.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("initdb", "postgresql"),
     ("postgres", "postgresql"),
+    ("pg_basebackup", "postgresql-client"),
     ("psql", "postgresql-client"),
     ("sqlite3", "sqlite3"),
 ];

@@ -3,6 +3,7 @@
 mod postgres;
 mod redis;
 mod sqlite;
+mod standby;
 
 use std::panic::{UnwindSafe, catch_unwind};
 
