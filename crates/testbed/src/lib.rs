@@ -46,6 +46,7 @@ mod postmaster;
 mod processes;
 mod programs;
 mod redis;
+mod relay;
 mod server;
 mod sqlite;
 mod standby;
@@ -56,6 +57,7 @@ pub use error::Error;
 pub use postgres::{Cluster, ClusterBuilder};
 pub use processes::forward;
 pub use redis::{Redis, RedisBuilder};
+pub use relay::{Relay, Target};
 pub use sqlite::SqliteFile;
 pub use standby::Standby;
 

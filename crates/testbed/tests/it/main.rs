@@ -2,6 +2,7 @@
 
 mod postgres;
 mod redis;
+mod relay;
 mod sqlite;
 mod standby;
 
