@@ -15,6 +15,9 @@
 //! assert_eq!(redis.cli(&["DBSIZE"]), "0");
 //! ```
 //!
+//! A [`Relay`] before a server cuts it off, or leads its clients to another one, as when a
+//! [replica](Redis::replica) takes over.
+//!
 //! A PostgreSQL server takes a second to make, so tests share one, each with a [`Database`] of its
 //! own in it. The binary of this package starts the shared one, and `scripts/test` the binary:
 //!
@@ -56,7 +59,7 @@ pub use database::{Database, Statement};
 pub use error::Error;
 pub use postgres::{Cluster, ClusterBuilder};
 pub use processes::forward;
-pub use redis::{Redis, RedisBuilder};
+pub use redis::{Redis, RedisBuilder, Snapshot};
 pub use relay::{Relay, Target};
 pub use sqlite::SqliteFile;
 pub use standby::Standby;

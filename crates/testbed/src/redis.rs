@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,12 @@ use crate::error::OrFail;
 use crate::folder::{Ending, Folder, Reach};
 use crate::server::Server;
 use crate::tls::Certificates;
-use crate::{Error, port, programs};
+use crate::{Error, Relay, port, programs};
+
+mod replica;
+mod snapshot;
+
+pub use snapshot::Snapshot;
 
 /// The user by which [`Redis::cli`] comes in where access rules shut out the default one.
 const CONTROL_USER: &str = "testbed";
@@ -28,6 +34,8 @@ pub struct Redis {
     certificates: Option<Certificates>,
     /// How often `cli` had to authenticate since the server started; not for a test to count.
     own_auths: AtomicU64,
+    /// A replica's way to its master's socket, since replicas know only TCP.
+    link: Option<Relay>,
 }
 
 /// Options of a [`Redis`] server.
@@ -112,6 +120,8 @@ impl Redis {
     #[track_caller]
     pub fn restart(&self) {
         self.kill();
+        // A snapshot, or the copy that a replica got, would be read.
+        let _ = fs::remove_file(self.dump());
         self.launch().or_fail();
     }
 
@@ -211,6 +221,8 @@ impl Redis {
         let mut command = programs::command("redis-server")?;
         command
             .args(["--daemonize", "no", "--save", "", "--appendonly", "no"])
+            // A replica gets its copy at once.
+            .args(["--repl-diskless-sync-delay", "0"])
             .args(["--unixsocketperm", "700", "--unixsocket"])
             .arg(&self.socket)
             .args(["--bind", &Ipv4Addr::LOCALHOST.to_string()]);
@@ -237,6 +249,7 @@ impl Redis {
 
         if !self.options.users.is_empty() {
             let control = format!("{CONTROL_USER} on >{CONTROL_USER} ~* &* +@all");
+            command.args(["--masteruser", CONTROL_USER, "--masterauth", CONTROL_USER]);
             for user in self.options.users.iter().chain([&control]) {
                 command.arg("--user").args(user.split_ascii_whitespace());
             }
@@ -312,6 +325,7 @@ impl RedisBuilder {
             port: None,
             certificates,
             own_auths: AtomicU64::new(0),
+            link: None,
             options: self,
         };
 

@@ -75,6 +75,61 @@ fn a_killed_server_is_unreachable_and_comes_back_empty_at_the_same_address() {
 }
 
 #[test]
+fn a_server_restarted_from_a_snapshot_holds_what_it_held_then() {
+    let redis = Redis::start();
+    redis.cli(&["SET", "key", "then"]);
+    let snapshot = redis.snapshot();
+    redis.cli(&["SET", "key", "now"]);
+    redis.cli(&["SET", "later", "now"]);
+
+    redis.restart_from(&snapshot);
+    assert_eq!(redis.cli(&["GET", "key"]), "then");
+    assert_eq!(redis.cli(&["EXISTS", "later"]), "0");
+    redis.restart();
+    assert_eq!(redis.cli(&["DBSIZE"]), "0");
+}
+
+#[test]
+fn a_replica_follows_and_promoted_lacks_what_was_written_since() {
+    let rules = ["default off", "app on >secret ~* +@all"];
+    let with_rules = rules
+        .iter()
+        .fold(Redis::builder(), |it, rule| it.user(rule));
+    for master in [
+        Redis::start(),
+        Redis::builder().tls().start(),
+        with_rules.start(),
+    ] {
+        master.cli(&["SET", "before", "1"]);
+        let replica = master.replica();
+        assert_eq!(replica.cli(&["GET", "before"]), "1");
+        assert_ne!(replica.url(), master.url());
+        master.cli(&["SET", "after", "2"]);
+        while replica.cli(&["GET", "after"]) != "2" {}
+        let refused = panic_of(AssertUnwindSafe(|| drop(replica.cli(&["DEL", "after"]))));
+        assert!(refused.contains("READONLY"), "{refused}");
+
+        replica.promote();
+        master.cli(&["SET", "after", "3"]);
+        assert_eq!(replica.cli(&["GET", "after"]), "2");
+        replica.cli(&["SET", "after", "4"]);
+        drop(master);
+        assert_eq!(replica.cli(&["GET", "after"]), "4");
+        replica.restart();
+        assert_eq!(replica.cli(&["DBSIZE"]), "0");
+    }
+}
+
+#[test]
+fn a_replica_follows_its_master_through_a_restart() {
+    let master = Redis::start();
+    master.cli(&["SET", "key", "value"]);
+    let replica = master.replica();
+    master.restart();
+    while replica.cli(&["DBSIZE"]) != "0" {}
+}
+
+#[test]
 fn a_paused_server_is_silent_until_it_is_resumed() {
     let redis = Redis::start();
     let mut client = UnixStream::connect(redis.socket()).unwrap();
