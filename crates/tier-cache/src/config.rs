@@ -145,7 +145,14 @@ pub struct ColdConfig {
     /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
     /// `sqlite://sessions.db`.
     pub url: String,
-    /// Connections at most, beside the one of the feed of changes and the one that `notify`
+    /// A copy of the database that takes cold reads, such as a streaming standby; PostgreSQL only.
+    /// Default none.
+    pub replica_url: Option<String>,
+    /// How long a request waits for the replica before it asks the database itself. Default
+    /// `500ms`.
+    #[serde(with = "duration")]
+    pub replica_timeout: Duration,
+    /// Connections at most, to each of the two, beside the one of the feed of changes and the one that `notify`
     /// needs. Default `10`.
     pub pool_size: usize,
     /// Whether to listen to PostgreSQL's notifications of changes, on a connection of its own.
@@ -175,6 +182,8 @@ impl Default for ColdConfig {
     fn default() -> Self {
         Self {
             url: "sqlite://sessions.db".into(),
+            replica_url: None,
+            replica_timeout: Duration::from_millis(500),
             pool_size: 10,
             notify: true,
             connect_timeout: Duration::from_secs(5),
@@ -304,6 +313,7 @@ impl TierConfig {
             .map_err(|error| ConfigError(without_passwords(&error.to_string())))?;
         // The environment has no other word for "none".
         config.warm.url = config.warm.url.filter(|url| !url.is_empty());
+        config.cold.replica_url = config.cold.replica_url.filter(|url| !url.is_empty());
         config.validate()?;
         Ok(config)
     }
@@ -321,6 +331,7 @@ impl TierConfig {
             ("warm.ttl", self.warm.ttl),
             ("warm.connect_timeout", self.warm.connect_timeout),
             ("warm.command_timeout", self.warm.command_timeout),
+            ("cold.replica_timeout", self.cold.replica_timeout),
             ("cold.connect_timeout", self.cold.connect_timeout),
             ("cold.statement_timeout", self.cold.statement_timeout),
             ("cold.prune_interval", self.cold.prune_interval),
@@ -347,6 +358,12 @@ impl TierConfig {
                     "at most half of fence.staleness_bound ({})",
                     humantime::format_duration(fence.staleness_bound)
                 ),
+            ));
+        }
+        if self.cold.replica_url.is_some() && self.cold.url.starts_with("sqlite:") {
+            return Err(ConfigError::because(
+                "cold.replica_url",
+                "SQLite has no replicas: leave the key out",
             ));
         }
         if self.cold.pool_size == 0 || self.cold.pool_size > 10_000 {
@@ -438,6 +455,11 @@ impl fmt::Debug for ColdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ColdConfig")
             .field("url", &without_password(&self.url))
+            .field(
+                "replica_url",
+                &self.replica_url.as_deref().map(without_password),
+            )
+            .field("replica_timeout", &self.replica_timeout)
             .field("pool_size", &self.pool_size)
             .field("notify", &self.notify)
             .field("connect_timeout", &self.connect_timeout)

@@ -88,8 +88,9 @@ impl<D: SessionData> Feed<D> {
         loop {
             // Taken before the question is sent: the answer is a snapshot no older than this.
             let asked = shared.clock.now().moment;
+            let seen = shared.fence.newest();
             let changes = shared.store.changes(self.cursor, limit).await?;
-            let lost = changes.up_to < self.cursor;
+            let lost = changes.up_to < seen;
             if !lost && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
                 self.learn(&changes)?;
                 return Ok(asked);
@@ -97,7 +98,7 @@ impl<D: SessionData> Feed<D> {
             // Restored from a backup, or failed over to a copy, which may have lacked the last
             // commits. What is changed from then on is numbered as what was lost was.
             tracing::error!(
-                from = %self.cursor,
+                from = %seen,
                 to = %changes.up_to,
                 "the database may have lost what was committed: all that is cached is dropped"
             );
@@ -139,6 +140,7 @@ impl<D: SessionData> Feed<D> {
             shared.raise(changed.id, changed.version, changed.mark);
         }
         self.cursor = changes.up_to;
+        shared.fence.saw(changes.lineage, changes.up_to);
         let keep = shared.config.fence.max_floors;
         shared.fence.forget_beyond(keep, changes.up_to);
         Ok(())

@@ -28,6 +28,8 @@ pub(crate) struct Fence {
 struct Floors {
     /// What the marks and versions are of; unknown until the first poll succeeds.
     lineage: Option<Lineage>,
+    /// The latest snapshot that the database is known to have given out.
+    newest: Mark,
     /// Every change numbered at or above this, up to the last poll, is in `by_session`.
     since: Mark,
     by_session: HashMap<SessionId, Floor>,
@@ -47,6 +49,7 @@ impl Fence {
         Self {
             floors: RwLock::new(Floors {
                 lineage: None,
+                newest: Mark::ZERO,
                 since: Mark::ZERO,
                 by_session: HashMap::new(),
             }),
@@ -105,6 +108,7 @@ impl Fence {
             .store(Moment::LONG_AGO.nanos(), Ordering::Release);
         let mut floors = self.write();
         floors.lineage = None;
+        floors.newest = Mark::ZERO;
         floors.since = Mark::ZERO;
         floors.by_session.clear();
     }
@@ -112,6 +116,20 @@ impl Fence {
     /// What the floors and marks from here on are of; set by the first poll after a start.
     pub(crate) fn follow(&self, lineage: Lineage) {
         self.write().lineage = Some(lineage);
+    }
+
+    /// Notes the mark of a snapshot of the database itself. (A standby's may be ahead: there a
+    /// commit can be seen before its session on the primary has ended it.)
+    pub(crate) fn saw(&self, lineage: Lineage, mark: Mark) {
+        let mut floors = self.write();
+        if floors.lineage == Some(lineage) {
+            floors.newest = floors.newest.max(mark);
+        }
+    }
+
+    /// The latest mark seen so far, below which no later snapshot's can be.
+    pub(crate) fn newest(&self) -> Mark {
+        self.read().newest
     }
 
     /// The lineage that the fence speaks of.

@@ -85,7 +85,15 @@ impl Metrics {
         describe_gauge!("session_floors", "Floors that the fence holds.");
         // So that a scrape shows them before the first of each has happened.
         for op in [
-            "load", "version", "create", "update", "revoke", "list", "changes", "prune",
+            "load",
+            "load_replica",
+            "version",
+            "create",
+            "update",
+            "revoke",
+            "list",
+            "changes",
+            "prune",
         ] {
             db_query(op).increment(0);
         }

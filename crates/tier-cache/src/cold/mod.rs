@@ -18,6 +18,8 @@ mod types;
 mod listen;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod replica;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

@@ -16,6 +16,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::listen::Listener;
+use super::replica::Replica;
 use super::sql::{Deadlines, PostgresStore};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
@@ -29,7 +30,8 @@ impl PostgresStore {
     /// authorities, or `config.ca_file`, vouch for. With no `sslmode` the same holds wherever the
     /// server offers TLS, except that a server on this machine is spoken to in the clear.
     ///
-    /// The URL may name several hosts; the first that takes writes is used, never a standby.
+    /// The URL may name several hosts; the first that takes writes is used, never a standby. Those
+    /// that `config.replica_url` names may be standbys; the first that can be reached is used.
     ///
     /// # Errors
     ///
@@ -39,14 +41,22 @@ impl PostgresStore {
             connect: config.connect_timeout,
             statement: config.statement_timeout,
         };
-        let target = Arc::new(target(config)?);
+        // Of several hosts the one that takes writes: what a standby tells may be any time old, and
+        // to trust the caches on its word would break the bound.
+        let mut primary = target("cold.url", &config.url, config)?;
+        primary.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let target_of_replica = match &config.replica_url {
+            Some(url) => Some(Arc::new(target("cold.replica_url", url, config)?)),
+            None => None,
+        };
+        let primary = Arc::new(primary);
         let tls = tls(config)?;
-        let pool = |size| {
+        let pool = |target: &Arc<tokio_postgres::Config>, size| {
             let mut manager = ManagerConfig::default();
             // Asking the server first would cost each use a statement; a dead connection is
             // noticed by the task that reads from it.
             manager.recycling_method = RecyclingMethod::Fast;
-            let (target, tls) = (Arc::clone(&target), tls.clone());
+            let (target, tls) = (Arc::clone(target), tls.clone());
             manager.custom_setup = Box::new(move |_| {
                 let (target, tls) = (Arc::clone(&target), tls.clone());
                 async move {
@@ -64,16 +74,23 @@ impl PostgresStore {
                 .build()
                 .map_err(|error| StoreError::permanent("open", error))
         };
-        let (pool, feed) = (pool(config.pool_size)?, pool(1)?);
+        let replica = match &target_of_replica {
+            Some(target) => Some(Arc::new(Replica::new(
+                pool(target, config.pool_size)?,
+                config.replica_timeout,
+            ))),
+            None => None,
+        };
         Ok(Self {
-            pool,
-            feed,
+            pool: pool(&primary, config.pool_size)?,
+            feed: pool(&primary, 1)?,
             deadlines,
             listener: Listener {
-                target,
+                target: primary,
                 tls,
                 deadlines,
             },
+            replica,
         })
     }
 
@@ -109,16 +126,15 @@ impl PostgresStore {
     }
 }
 
-fn target(config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
-    let mut target: tokio_postgres::Config = config
-        .url
+fn target(key: &str, url: &str, config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
+    let mut target: tokio_postgres::Config = url
         .parse()
-        .map_err(|error| StoreError::permanent("open", format_args!("cold.url: {error}")))?;
+        .map_err(|error| StoreError::permanent("open", format_args!("{key}: {error}")))?;
     let here = |host: &Host| match host {
         Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
         _ => true,
     };
-    if !config.url.contains("sslmode=") && target.get_hosts().iter().all(here) {
+    if !url.contains("sslmode=") && target.get_hosts().iter().all(here) {
         target.ssl_mode(SslMode::Disable);
     }
     if target.get_application_name().is_none() {
@@ -129,9 +145,6 @@ fn target(config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
     target.options(format!(
         "-c statement_timeout={millis} -c lock_timeout={millis} {options}"
     ));
-    // Of several hosts the one that takes writes: what a standby tells may be any time old, and
-    // to trust the caches on its word would break the bound.
-    target.target_session_attrs(TargetSessionAttrs::ReadWrite);
     target.connect_timeout(config.connect_timeout);
     target.tcp_user_timeout(config.connect_timeout + config.statement_timeout);
     Ok(target)

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,7 +29,10 @@ use crate::metrics;
 
 /// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
 macro_rules! sql_store {
-    ($(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal $(, $listener:ty)?) => {
+    (
+        $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal
+        $(, listener: $listener:ty, replica: $replica:ty)?
+    ) => {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $store {
@@ -39,6 +44,8 @@ macro_rules! sql_store {
             $(
                 /// Where the database tells of changes by itself.
                 pub(super) listener: $listener,
+                /// A copy that takes cold reads, if there is one.
+                pub(super) replica: Option<Arc<$replica>>,
             )?
         }
 
@@ -58,6 +65,37 @@ macro_rules! sql_store {
                 F: Send + 'static,
             {
                 self.run_in(&self.pool, operation, statement).await
+            }
+
+            async fn load_from(
+                &self,
+                pool: &Pool<$connection>,
+                operation: &'static str,
+                key: Key,
+            ) -> Result<Option<Row>, StoreError> {
+                let wanted = Wanted::from(key);
+                let row = self.run_in(pool, operation, move |connection| {
+                    async move {
+                        let rows = session_rows!();
+                        let row = match wanted {
+                            Wanted::Id(id) => {
+                                let query = rows.filter(sessions::id.eq(id));
+                                query.get_result::<SessionRow>(connection).await
+                            }
+                            Wanted::Access(hash) => {
+                                let query = rows.filter(sessions::access_jti.eq(hash));
+                                query.get_result(connection).await
+                            }
+                            Wanted::Refresh(hash) => {
+                                let query = rows.filter(sessions::refresh_token_hash.eq(hash));
+                                query.get_result(connection).await
+                            }
+                        };
+                        row.optional()
+                    }
+                    .boxed()
+                });
+                Ok(row.await?.map(Into::into))
             }
 
             async fn run_in<T, F>(
@@ -90,30 +128,35 @@ macro_rules! sql_store {
         #[async_trait]
         impl ColdStore for $store {
             async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
-                let wanted = Wanted::from(key);
-                let row = self.run("load", move |connection| {
-                    async move {
-                        let rows = session_rows!();
-                        let row = match wanted {
-                            Wanted::Id(id) => {
-                                let query = rows.filter(sessions::id.eq(id));
-                                query.get_result::<SessionRow>(connection).await
-                            }
-                            Wanted::Access(hash) => {
-                                let query = rows.filter(sessions::access_jti.eq(hash));
-                                query.get_result(connection).await
-                            }
-                            Wanted::Refresh(hash) => {
-                                let query = rows.filter(sessions::refresh_token_hash.eq(hash));
-                                query.get_result(connection).await
-                            }
-                        };
-                        row.optional()
-                    }
-                    .boxed()
-                });
-                Ok(row.await?.map(Into::into))
+                self.load_from(&self.pool, "load", key).await
             }
+
+            $(
+                async fn load_replica(&self, key: Key) -> Option<Row> {
+                    let replica: &$replica = self.replica.as_ref()?;
+                    if !replica.is_worth_asking() {
+                        return None;
+                    }
+                    let load = self.load_from(&replica.pool, "load_replica", key);
+                    let row = match tokio::time::timeout(replica.patience, load).await {
+                        Ok(answer) => answer,
+                        Err(_) => Err(StoreError::transient(
+                            "load_replica",
+                            "no answer within cold.replica_timeout",
+                        )),
+                    };
+                    match row {
+                        Ok(row) => {
+                            replica.answered();
+                            row
+                        }
+                        Err(reason) => {
+                            replica.failed(&reason);
+                            None
+                        }
+                    }
+                }
+            )?
 
             async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
                 let version = self.run("version", move |connection| {
@@ -280,7 +323,8 @@ sql_store!(
     PostgresStore,
     diesel_async::AsyncPgConnection,
     "postgres",
-    super::listen::Listener
+    listener: super::listen::Listener,
+    replica: super::replica::Replica
 );
 
 #[cfg(feature = "sqlite")]

@@ -48,6 +48,18 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the database could not answer in time.
     async fn load(&self, key: Key) -> Result<Option<Row>, StoreError>;
 
+    /// As [`load`](Self::load), but from a copy of the database that takes reads off it and may be
+    /// behind the times; where that has no such session, cannot answer quickly or does not exist,
+    /// nothing. The tiers believe it as they believe a cache, and ask the database where it says
+    /// nothing, or no.
+    ///
+    /// A copy's rows carry marks and the lineage as the copy's own snapshot shows them, which is
+    /// all that rules 2 and 4 need.
+    async fn load_replica(&self, key: Key) -> Option<Row> {
+        let _ = key;
+        None
+    }
+
     /// The session's version, by one cheap statement; `None` if there is no such session.
     ///
     /// # Errors

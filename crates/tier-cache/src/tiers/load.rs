@@ -79,6 +79,9 @@ impl<D: SessionData> Shared<D> {
                         return loaded;
                     }
                 }
+                if let Some(landed) = replica(&shared, key).await {
+                    return Ok(landed);
+                }
                 cold(shared, key).await
             }
         })
@@ -170,6 +173,29 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     }))
 }
 
+/// From a copy of the cold tier; `None` if the database itself has to be asked.
+async fn replica<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Landed<D>> {
+    if !shared.fence.trusts(shared.clock.now().moment) {
+        return None;
+    }
+    let generation = shared.hot.generation();
+    let lineage = shared.fence.lineage()?;
+    let row = shared.store.load_replica(key).await?;
+    let standing = row.head.standing(shared.clock.now().wall);
+    // As with the warm tier: its no is no answer.
+    if row.lineage != lineage || standing != Standing::Valid || !leads_to(key, &row.head) {
+        return None;
+    }
+    let entry = land(shared, row, generation)?;
+    remember(shared, key, &entry);
+    Some(Landed {
+        entry,
+        tier: Tier::Cold,
+        // Only the fence vouches for it.
+        good_until: Moment::LONG_AGO,
+    })
+}
+
 /// From the cold tier.
 pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
     /// Each try reads a later snapshot, and what refuses it is known to the database before it
@@ -192,6 +218,7 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
             shared.told.notify_one();
             return Err(shared.too_late());
         }
+        shared.fence.saw(row.lineage, row.head.as_of);
         if let Some(entry) = land(&shared, row, generation) {
             remember(&shared, key, &entry);
             return Ok(Landed {

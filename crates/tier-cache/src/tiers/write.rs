@@ -357,12 +357,16 @@ impl<D: SessionData> Tiers<D> {
         id: SessionId,
         version: Version,
     ) -> Result<BodyRef<D>, Refusal> {
-        /// A load that was under way may be older than the version, and a newer head may have
-        /// come to the hot tier before the body that was read; the next load knows of both.
+        /// A load that was under way, or a copy of the database, may be older than the version; and
+        /// a newer head may have come to the hot tier before the body that was read. The next
+        /// load asks the database itself, and knows of all that.
         const TRIES: u32 = 4;
 
-        for _ in 0..TRIES {
-            let (loaded, _) = self.shared().load(Key::Id(id), From::Cold).await;
+        for attempt in 0..TRIES {
+            let loaded = match attempt {
+                0 => self.shared().load(Key::Id(id), From::Cold).await.0,
+                _ => self.shared().load_fresh(Key::Id(id)).await,
+            };
             let session = self
                 .judge(loaded?, Shown::Nothing)
                 .map_err(Verdict::into_refusal)?;
@@ -463,6 +467,7 @@ impl<D: SessionData> Shared<D> {
     /// From now on nothing older than this row is served here.
     fn raise_to(&self, row: &Row) {
         let Head { id, version, .. } = row.head;
+        self.fence.saw(row.lineage, row.head.as_of);
         match self.fence.lineage() == Some(row.lineage) {
             true => self.raise(id, version, row.changed_at),
             // The feed has yet to learn where it is.

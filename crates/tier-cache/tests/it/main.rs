@@ -10,6 +10,7 @@ mod notify;
 mod outage;
 mod promotion;
 mod races;
+mod replicas;
 mod restores;
 mod support;
 mod triggers;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use testbed::Cluster;
 use tier_cache::cold::{ColdStore as _, Lineage, Mark, SqliteStore};
 use tier_cache::{Login, Refusal, Tier};
 
@@ -49,6 +50,66 @@ async fn after_a_restore_nothing_that_was_cached_before_is_believed() {
     eventually("a new session is warm for the others", async || {
         let found = later.find(issued.access.clone()).await;
         found.is_ok_and(|session| session.tier() == Tier::Warm || session.tier() == Tier::Hot)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failover_that_lost_commits_nothing_that_was_cached_before_is_believed() {
+    let cluster = Cluster::start();
+    let service = Service::new(Cold::Postgres(cluster.database()));
+    let Cold::Postgres(database) = &service.cold else {
+        unreachable!()
+    };
+    let standby = cluster.standby();
+    let host = |url: &str| {
+        let (_, host) = url.split_once("host=").expect("a host");
+        host.split('&').next().unwrap_or_default().to_owned()
+    };
+    let (first, second) = (host(&database.url()), host(&standby.url(database)));
+    let mut config = service.config();
+    config.cold.url = database
+        .url()
+        .replace(&first, &format!("{first}&host={second}"));
+    config.fence.staleness_bound = std::time::Duration::from_secs(600);
+    let node = async || service.node_with(config.clone()).await;
+
+    let here = node().await;
+    let kept = here.login(Login::guest()).await.unwrap();
+    standby.caught_up();
+    standby.kill();
+    let lost = here.login(Login::guest()).await.unwrap();
+    let mut session = kept.session.clone();
+    for _ in 0..9 {
+        let change = |basket: &mut Basket| basket.count += 1;
+        session = here.update(&session, change).await.unwrap();
+    }
+    cluster.kill();
+    standby.restart();
+    standby.promote();
+    // By its marks it has overtaken what was lost before anybody looks.
+    for _ in 0..40 {
+        standby.sql(database, "UPDATE session_history SET tombstones_since = 0");
+    }
+    let id = kept.session.id();
+    let revoke = format!("UPDATE sessions SET is_active = false WHERE id = '{id}'");
+    standby.sql(database, &revoke);
+
+    let later = node().await;
+    for node in [&here, &later] {
+        eventually("the lost session is refused", async || {
+            matches!(node.find(lost.access.clone()).await, Err(Refusal::Unknown))
+        })
+        .await;
+        eventually("the revoked session is refused", async || {
+            matches!(node.find(kept.access.clone()).await, Err(Refusal::Revoked))
+        })
+        .await;
+    }
+    let issued = here.login(Login::guest()).await.unwrap();
+    eventually("a new session is warm for the others", async || {
+        let found = later.find(issued.access.clone()).await;
+        found.is_ok_and(|session| session.tier() != Tier::Cold)
     })
     .await;
 }
