@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::Relay;
+
 use crate::Plan;
+use crate::warm::Warm;
 use crate::world::World;
 
 /// One thing that goes wrong.
@@ -15,14 +18,20 @@ pub enum Fault {
     RedisKilled,
     /// Redis stands still.
     RedisPaused,
-    /// Redis is as it was a while ago.
-    RedisOlder,
+    /// Redis is killed, and is back as it was in a snapshot of a while ago.
+    RedisSnapshot,
+    /// A replica of Redis takes over that lacks what was written for a while.
+    RedisPromoted,
+    /// Some nodes are cut off from Redis while the others go on.
+    RedisCutOff,
     /// Subscribers are cut off, so that messages are lost.
     MessagesLost,
     /// The database stands still.
     DatabasePaused,
     /// The database is killed and started again.
     DatabaseKilled,
+    /// The replica of the database receives what is new, but does not show it.
+    ReplicaLagging,
     /// A node stands still for longer than the bound.
     NodePaused,
     /// A write transaction is held open.
@@ -31,13 +40,16 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::RedisKilled,
         Self::RedisPaused,
-        Self::RedisOlder,
+        Self::RedisSnapshot,
+        Self::RedisPromoted,
+        Self::RedisCutOff,
         Self::MessagesLost,
         Self::DatabasePaused,
         Self::DatabaseKilled,
+        Self::ReplicaLagging,
         Self::NodePaused,
         Self::LongTransaction,
     ];
@@ -48,10 +60,13 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::RedisKilled => "Redis killed, back empty",
             Self::RedisPaused => "Redis paused",
-            Self::RedisOlder => "Redis put back to an older state",
+            Self::RedisSnapshot => "Redis killed, back from an old snapshot",
+            Self::RedisPromoted => "Redis replica promoted, late writes lost",
+            Self::RedisCutOff => "some nodes cut off from Redis",
             Self::MessagesLost => "subscribers cut off",
             Self::DatabasePaused => "database paused",
             Self::DatabaseKilled => "database killed and restarted",
+            Self::ReplicaLagging => "database replica lagging",
             Self::NodePaused => "node paused for longer than the bound",
             Self::LongTransaction => "write transaction held open",
         })
@@ -59,7 +74,12 @@ impl fmt::Display for Fault {
 }
 
 /// Makes one thing after the other go wrong, until `stop`; returns what.
-pub(crate) fn inject(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<Fault> {
+pub(crate) fn inject(
+    plan: &Plan,
+    world: &World,
+    mut warm: Option<&mut Warm>,
+    stop: &AtomicBool,
+) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let mut done = Vec::new();
     let mut left = Vec::new();
@@ -71,53 +91,80 @@ pub(crate) fn inject(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<Fault
             random.shuffle(&mut left);
         }
         let Some(fault) = left.pop() else { continue };
-        if !stop.load(Ordering::SeqCst) && strike(plan, world, fault, &mut random, stop) {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let warm = warm.as_deref_mut();
+        if strike(plan, world, warm, fault, &mut random, stop) {
             done.push(fault);
         }
     }
     done
 }
 
+/// Makes one thing go wrong and then right again; whether there is what it takes.
 fn strike(
     plan: &Plan,
     world: &World,
+    warm: Option<&mut Warm>,
     fault: Fault,
     random: &mut fastrand::Rng,
     stop: &AtomicBool,
 ) -> bool {
     let short = Duration::from_millis(random.u64(200..2000));
     let long = plan.bound + short;
-    match (fault, &world.redis) {
-        (Fault::RedisKilled, Some(redis)) => {
-            redis.kill();
+    let either = if random.bool() { short } else { long };
+    match (fault, warm) {
+        (Fault::RedisKilled, Some(warm)) => {
+            warm.redis.kill();
             rest(stop, short);
-            redis.restart();
+            warm.redis.restart();
         }
-        (Fault::RedisPaused, Some(redis)) => {
-            redis.pause();
+        (Fault::RedisPaused, Some(warm)) => {
+            warm.redis.pause();
             rest(stop, short);
-            redis.resume();
+            warm.redis.resume();
         }
-        (Fault::RedisOlder, Some(redis)) => {
-            let Ok(older) = Copy::take(&redis.url()) else {
-                return false;
-            };
+        (Fault::RedisSnapshot, Some(warm)) => {
+            let snapshot = warm.redis.snapshot();
             rest(stop, long);
-            return older.put_back(&redis.url()).is_ok();
+            warm.redis.restart_from(&snapshot);
         }
-        (Fault::MessagesLost, Some(redis)) => {
-            redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        (Fault::RedisPromoted, Some(warm)) => {
+            // It follows nobody from here on, and nobody knows yet.
+            let replica = warm.redis.replica();
+            replica.promote();
+            rest(stop, either);
+            warm.hand_over(replica);
+        }
+        (Fault::RedisCutOff, Some(warm)) => {
+            let mut ways: Vec<&Relay> = warm.ways.iter().collect();
+            random.shuffle(&mut ways);
+            ways.truncate(random.usize(1..ways.len().max(2)));
+            ways.iter().for_each(|way| way.cut());
+            rest(stop, either);
+            ways.iter().for_each(|way| way.mend());
+        }
+        (Fault::MessagesLost, Some(warm)) => {
+            warm.redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         }
         (Fault::DatabasePaused, _) => {
             world.cluster.pause();
-            let pause = if random.bool() { short } else { long };
-            rest(stop, pause);
+            rest(stop, either);
             world.cluster.resume();
         }
         (Fault::DatabaseKilled, _) => {
             world.cluster.kill();
             rest(stop, short);
             world.cluster.restart();
+        }
+        (Fault::ReplicaLagging, _) => {
+            let Some(standby) = &world.standby else {
+                return false;
+            };
+            standby.pause_replay();
+            rest(stop, long);
+            standby.resume_replay();
         }
         (Fault::NodePaused, _) => {
             let node = &world.nodes[random.usize(..world.nodes.len())];
@@ -143,34 +190,5 @@ fn rest(stop: &AtomicBool, pause: Duration) {
     let end = Instant::now() + pause;
     while Instant::now() < end && !stop.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// All that Redis holds.
-struct Copy(Vec<(Vec<u8>, Vec<u8>)>);
-
-impl Copy {
-    fn take(url: &str) -> redis::RedisResult<Self> {
-        let mut connection = redis::Client::open(url)?.get_connection()?;
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection)?;
-        let mut all = Vec::new();
-        for key in keys {
-            let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query(&mut connection)?;
-            all.extend(value.map(|value| (key, value)));
-        }
-        Ok(Self(all))
-    }
-
-    fn put_back(self, url: &str) -> redis::RedisResult<()> {
-        let mut connection = redis::Client::open(url)?.get_connection()?;
-        for (key, value) in self.0 {
-            redis::cmd("SET")
-                .arg(key)
-                .arg(value)
-                .arg("EX")
-                .arg(3600)
-                .exec(&mut connection)?;
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `wire.rs` | what a driver and a node say to each other |
 //! | `node.rs` | one node: a process of its own, driven over a socket |
-//! | `world.rs` | the servers and nodes of a run |
+//! | `world.rs` | the database and nodes of a run |
+//! | `warm.rs` | Redis, and each node's way to it |
 //! | `load.rs` | the clients: logins, reads, updates, revocations |
 //! | `fault.rs` | what goes wrong, by a seeded plan |
 //! | `history.rs` | what was done and said; and what of it must not be |
@@ -19,6 +20,7 @@ mod history;
 mod load;
 pub mod node;
 mod report;
+mod warm;
 mod wire;
 mod world;
 
@@ -32,6 +34,7 @@ pub use history::{History, Read, Revocation, Violation};
 pub use report::Report;
 
 use load::Load;
+use warm::Warm;
 use world::World;
 
 /// A run.
@@ -56,6 +59,8 @@ pub struct Plan {
     pub notify: bool,
     /// Whether there is a Redis.
     pub redis: bool,
+    /// Whether the nodes read from a replica of the database too.
+    pub replica: bool,
     /// What goes wrong; nothing if there is none.
     pub faults: Vec<Fault>,
     /// Whether the nodes' gate is switched off, so that they break the promise.
@@ -68,7 +73,8 @@ pub struct Plan {
 ///
 /// Where there is no shared PostgreSQL, or a program is missing.
 pub fn run(plan: &Plan) -> Report {
-    let world = World::start(plan);
+    let mut warm = plan.redis.then(|| Warm::start(plan.nodes));
+    let world = World::start(plan, warm.as_ref());
     let stop = AtomicBool::new(false);
     let load = Load::new(plan, &world);
     let faults = thread::scope(|scope| {
@@ -76,7 +82,7 @@ pub fn run(plan: &Plan) -> Report {
             let (load, stop) = (&load, &stop);
             scope.spawn(move || load.client(client, stop));
         }
-        let faults = scope.spawn(|| fault::inject(plan, &world, &stop));
+        let faults = scope.spawn(|| fault::inject(plan, &world, warm.as_mut(), &stop));
         let end = Instant::now() + plan.duration;
         while Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
@@ -84,6 +90,9 @@ pub fn run(plan: &Plan) -> Report {
         stop.store(true, Ordering::SeqCst);
         faults.join().expect("the faults end")
     });
+    if let Some(warm) = &warm {
+        warm.heal();
+    }
     world.heal();
     let history = load.finish();
     Report::of(plan, history, faults)

@@ -5,32 +5,40 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testbed::{Cluster, Database, Redis};
+use testbed::{Cluster, Database, Standby};
 
 use crate::Plan;
 use crate::node::OPEN_GATE;
+use crate::warm::Warm;
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) redis: Option<Redis>,
     pub(crate) database: Database,
+    pub(crate) standby: Option<Standby>,
     /// Last: its databases go first.
     pub(crate) cluster: Cluster,
 }
 
 impl World {
-    pub(crate) fn start(plan: &Plan) -> Self {
+    pub(crate) fn start(plan: &Plan, warm: Option<&Warm>) -> Self {
         // Of its own, since it is to be stopped and killed.
         let cluster = Cluster::start();
         let database = cluster.database();
-        let redis = plan.redis.then(Redis::start);
+        let standby = plan.replica.then(|| cluster.standby());
         let nodes = (0..plan.nodes)
-            .map(|_| Node::start(plan, &database, redis.as_ref()))
+            .map(|number| {
+                let mut settings = vec![("SESSION_COLD__URL", database.url())];
+                let replica = standby.as_ref().map(|standby| standby.url(&database));
+                settings.extend(replica.map(|url| ("SESSION_COLD__REPLICA_URL", url)));
+                let warm = warm.map(|warm| warm.url(number));
+                settings.extend(warm.map(|url| ("SESSION_WARM__URL", url)));
+                Node::start(plan, settings)
+            })
             .collect();
         Self {
             nodes,
-            redis,
             database,
+            standby,
             cluster,
         }
     }
@@ -38,8 +46,8 @@ impl World {
     /// Everything runs again.
     pub(crate) fn heal(&self) {
         self.cluster.resume();
-        if let Some(redis) = &self.redis {
-            redis.resume();
+        if let Some(standby) = &self.standby {
+            standby.resume_replay();
         }
         self.nodes.iter().for_each(Node::resume);
     }
@@ -52,7 +60,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn start(plan: &Plan, database: &Database, redis: Option<&Redis>) -> Self {
+    fn start(plan: &Plan, settings: Vec<(&str, String)>) -> Self {
         let mut command = Command::new(&plan.node);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SESSION_") {
@@ -62,7 +70,7 @@ impl Node {
         let bound = plan.bound.as_millis();
         command
             .env("SESSION_KEY", "torture".repeat(8))
-            .env("SESSION_COLD__URL", database.url())
+            .envs(settings)
             .env("SESSION_COLD__STATEMENT_TIMEOUT", "2s")
             .env("SESSION_COLD__CONNECT_TIMEOUT", "2s")
             .env("SESSION_FENCE__STALENESS_BOUND", format!("{bound}ms"))
@@ -72,9 +80,6 @@ impl Node {
             .stdout(Stdio::piped());
         if plan.gate_open {
             command.env(OPEN_GATE, "1");
-        }
-        if let Some(redis) = redis {
-            command.env("SESSION_WARM__URL", redis.url());
         }
         let mut process = command.spawn().expect("torture-node runs");
         let stdout = process.stdout.take().expect("a pipe");

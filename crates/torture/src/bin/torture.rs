@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         promised: bound,
         notify: true,
         redis: true,
+        replica: false,
         faults: Fault::ALL.into(),
         gate_open: false,
     });
