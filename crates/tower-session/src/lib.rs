@@ -55,7 +55,7 @@ mod session;
 mod source;
 
 pub use absence::Absence;
-pub use cookie::SessionCookie;
+pub use cookie::{CookieError, SessionCookie};
 #[cfg(feature = "axum")]
 pub use extract::{CurrentUser, SessionRejection, StrictSession};
 pub use future::ResponseFuture;

@@ -25,7 +25,7 @@ impl Source {
     /// The cookie of this name.
     ///
     /// A request with several cookies of the name is refused: one of them was set by someone
-    /// else, and nothing says which (RFC 6265bis §5.7.3 leaves the order to the client).
+    /// else, and nothing says which (RFC 6265bis §5.8.3 leaves the order to the client).
     pub fn cookie(name: impl Into<Box<str>>) -> Self {
         Self(Place::Cookie(name.into()))
     }

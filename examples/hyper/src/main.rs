@@ -74,7 +74,11 @@ async fn greet(tiers: Tiers<Visits>, request: Request<Incoming>) -> Answer {
         }
         None => match tiers.login(Login::guest().data(1)).await {
             Ok(issued) => {
-                let cookie = SessionCookie::new().set(&issued.access, issued.session.expires_at());
+                let cookie = SessionCookie::new().set(
+                    &issued.access,
+                    issued.session.expires_at(),
+                    tiers.now().wall,
+                );
                 let mut response = say("welcome: visit 1\n".into());
                 response.headers_mut().insert(SET_COOKIE, cookie);
                 response

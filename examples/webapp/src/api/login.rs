@@ -58,7 +58,7 @@ pub(crate) async fn login(
         ));
     };
     let issued = api.tiers().login(Login::user(id).device(device)).await?;
-    Ok(tokens(&issued))
+    Ok(tokens(&api, &issued))
 }
 
 /// `POST /refresh`
@@ -68,7 +68,7 @@ pub(crate) async fn refresh(
 ) -> Result<Response, ApiError> {
     let token = Token::parse(&given.refresh_token).map_err(|_| Refusal::Malformed)?;
     let issued = api.tiers().refresh(&token).await?;
-    Ok(tokens(&issued))
+    Ok(tokens(&api, &issued))
 }
 
 /// `POST /logout`
@@ -90,9 +90,10 @@ pub(crate) async fn logout(
     }
 }
 
-fn tokens(issued: &Issued<Data>) -> Response {
+fn tokens(api: &Api, issued: &Issued<Data>) -> Response {
     let expires_at = issued.session.expires_at();
-    let cookie = AppendHeaders([(SET_COOKIE, COOKIE.set(&issued.access, expires_at))]);
+    let cookie = COOKIE.set(&issued.access, expires_at, api.tiers().now().wall);
+    let cookie = AppendHeaders([(SET_COOKIE, cookie)]);
     let tokens = Tokens {
         session_id: issued.session.id(),
         access_token: issued.access.expose().to_string(),
