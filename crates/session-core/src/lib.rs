@@ -24,6 +24,7 @@
 
 mod id;
 mod key;
+mod keys;
 mod record;
 mod time;
 mod token;
@@ -31,7 +32,8 @@ mod version;
 
 pub use id::{SessionId, UserId};
 pub use key::{Key, KeyHash};
+pub use keys::{SecretKey, TokenKeys, TooShort};
 pub use record::{Body, DataError, Device, Head, Record, Standing, User};
 pub use time::Timestamp;
-pub use token::{MalformedToken, SecretKey, Token, TokenKeys, TokenKind, TooShort};
+pub use token::{MalformedToken, Token, TokenKind};
 pub use version::{Lineage, Mark, Version};
