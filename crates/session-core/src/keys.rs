@@ -1,6 +1,7 @@
+use std::cmp::Ordering;
 use std::fmt;
 
-use subtle::ConstantTimeEq as _;
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{KeyHash, SessionId, Token, TokenKind};
@@ -8,23 +9,75 @@ use crate::{KeyHash, SessionId, Token, TokenKind};
 /// The keys under which tokens are minted, checked and hashed.
 ///
 /// The *root* derives the key of the stored hashes and stays for as long as sessions shall
-/// live; MAC keys rotate: [`rotate`](Self::rotate) signs with a new one and goes on accepting
-/// the old ones. Keys are derived by BLAKE3's key derivation, so that no two uses share one.
+/// live. MAC keys rotate: they form a ring, of which all are accepted and one signs. Keys are
+/// derived by BLAKE3's key derivation, so that no two uses share one.
+///
+/// # Rotation
+///
+/// Nodes restart one after the other, and none may refuse what another has signed. So:
+///
+/// 1. every node [announces](Self::announce) the new key: it accepts it, and signs as before;
+/// 2. every node [rotates](Self::rotate) to it. Tokens under the retired key are accepted, and
+///    [signed anew](Self::resign) when they are next seen; the session and its stored hash stay
+///    the same;
+/// 3. when the longest session has ended, the retired key is left out: made with
+///    [`with_mac_key`](Self::with_mac_key), the ring holds the new key alone.
+///
+/// A MAC key that may have leaked is rotated in the same way, without haste: it makes nobody's
+/// token, since a token's secret must match the session's stored hash too. The MAC only spares
+/// the tiers the question; so a session that is *hot* also opens to its true token under a key
+/// that is no longer accepted.
+///
+/// ```
+/// use session_core::{SecretKey, SessionId, Signed, TokenKeys, TokenKind};
+///
+/// let (root, key) = (SecretKey::random(), SecretKey::random());
+/// let token = TokenKeys::new(&root).mint(TokenKind::Access, SessionId::random());
+///
+/// let keys = TokenKeys::new(&root).rotate(&key);
+/// assert_eq!(keys.signed(&token), Some(Signed::Retired));
+/// let anew = keys.resign(&token).unwrap();
+/// assert_eq!(keys.signed(&anew), Some(Signed::Current));
+/// assert_eq!(keys.hash(&anew), keys.hash(&token));
+///
+/// let keys = TokenKeys::with_mac_key(&root, &key);
+/// assert!(keys.verify(&anew) && !keys.verify(&token));
+/// ```
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct TokenKeys {
     hash: [u8; 32],
     record: [u8; 32],
-    /// The first signs; all are accepted.
-    mac: Vec<[u8; 32]>,
+    /// The newest first: announced ones, the one that signs, retired ones.
+    ring: Vec<[u8; 32]>,
+    #[zeroize(skip)]
+    signs: usize,
+}
+
+/// Which key of the ring signed a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// One that other nodes may sign with already.
+    Announced,
+    /// The one that signs.
+    Current,
+    /// One that signed before.
+    Retired,
 }
 
 impl TokenKeys {
     /// Keys derived from one root secret, which every node of a service must share.
     pub fn new(root: &SecretKey) -> Self {
+        Self::with_mac_key(root, root)
+    }
+
+    /// As [`new`](Self::new), but signing with `key` in the root's place: tokens that the root
+    /// signed are not accepted.
+    pub fn with_mac_key(root: &SecretKey, key: &SecretKey) -> Self {
         Self {
             hash: blake3::derive_key("session-core v1 key hash", &root.0),
             record: blake3::derive_key("session-core v1 warm record", &root.0),
-            mac: vec![mac_key(root)],
+            ring: vec![mac_key(key)],
+            signs: 0,
         }
     }
 
@@ -33,10 +86,27 @@ impl TokenKeys {
         Self::new(&SecretKey::random())
     }
 
+    /// Accepts what `key` signed, and signs as before: the first step of a rotation.
+    #[must_use]
+    pub fn announce(self, key: &SecretKey) -> Self {
+        let signs = self.signs + 1;
+        self.newest(key, signs)
+    }
+
     /// Signs with `key` from now on, and still accepts what earlier keys signed.
     #[must_use]
-    pub fn rotate(mut self, key: &SecretKey) -> Self {
-        self.mac.insert(0, mac_key(key));
+    pub fn rotate(self, key: &SecretKey) -> Self {
+        self.newest(key, 0)
+    }
+
+    fn newest(mut self, key: &SecretKey, signs: usize) -> Self {
+        // A vector that grows leaves its content behind; this one is wiped.
+        let mut ring = Vec::with_capacity(self.ring.len() + 1);
+        ring.push(mac_key(key));
+        ring.extend_from_slice(&self.ring);
+        self.ring.zeroize();
+        self.ring = ring;
+        self.signs = signs;
         self
     }
 
@@ -48,7 +118,7 @@ impl TokenKeys {
     pub fn mint(&self, kind: TokenKind, id: SessionId) -> Token {
         let mut secret = [0; 16];
         fill_random(&mut secret);
-        let mac = mac(&self.mac[0], kind, id, &secret);
+        let mac = mac(&self.ring[self.signs], kind, id, &secret);
         Token {
             kind,
             id,
@@ -59,11 +129,39 @@ impl TokenKeys {
 
     /// Whether the token was minted under one of these keys. One hash per accepted key, no I/O.
     pub fn verify(&self, token: &Token) -> bool {
-        self.mac.iter().any(|key| {
-            mac(key, token.kind, token.id, &token.secret)
-                .ct_eq(&token.mac)
-                .into()
+        self.signed(token).is_some()
+    }
+
+    /// Which key signed the token; `None` if it is none of these. One hash per accepted key, no
+    /// I/O; the time that it takes tells nothing of the token.
+    pub fn signed(&self, token: &Token) -> Option<Signed> {
+        const NOBODY: u64 = u64::MAX;
+        let mut signer = NOBODY;
+        // Of a key that is there twice, announced and then rotated to, the newest place counts.
+        for (at, key) in self.ring.iter().enumerate().rev() {
+            let mac = mac(key, token.kind, token.id, &token.secret);
+            signer.conditional_assign(&(at as u64), mac.ct_eq(&token.mac));
+        }
+        (signer != NOBODY).then(|| match signer.cmp(&(self.signs as u64)) {
+            Ordering::Less => Signed::Announced,
+            Ordering::Equal => Signed::Current,
+            Ordering::Greater => Signed::Retired,
         })
+    }
+
+    /// The same token under the key that signs; `None` unless a retired key signed it. Free of
+    /// cost while no key is retired, else one hash per accepted key and one more.
+    ///
+    /// `tower-session` does this for cookies. For clients that keep their token themselves an
+    /// application may do it, in an answer that they read; or leave it until they refresh.
+    pub fn resign(&self, token: &Token) -> Option<Token> {
+        let retired = self.ring.len() > self.signs + 1;
+        if !retired || self.signed(token) != Some(Signed::Retired) {
+            return None;
+        }
+        let mut token = token.clone();
+        token.mac = mac(&self.ring[self.signs], token.kind, token.id, &token.secret);
+        Some(token)
     }
 
     /// What is stored of a minted token.
@@ -100,7 +198,7 @@ impl TokenKeys {
 
 impl fmt::Debug for TokenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenKeys({} accepted, …)", self.mac.len())
+        write!(f, "TokenKeys({} accepted, …)", self.ring.len())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The domain's tests.
 
+mod ring;
 mod token;
 
 use session_core::Timestamp;
