@@ -9,6 +9,7 @@ use tier_cache::{Refusal, SessionData};
 use tower_service::Service;
 
 use crate::absence::Absence;
+use crate::outbound::Outbound;
 use crate::service::admit;
 use crate::session::Session;
 
@@ -24,6 +25,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, D, B>,
+        outbound: Outbound<D>,
     }
 }
 
@@ -54,39 +56,31 @@ pin_project! {
 struct Waiting<S, B> {
     request: Request<B>,
     inner: S,
-    required: bool,
 }
 
 impl<S, D: SessionData, B> ResponseFuture<S, D, B>
 where
     S: Service<Request<B>>,
 {
-    pub(crate) fn inner(future: S::Future) -> Self {
-        Self {
-            state: State::Inner { future },
-        }
+    pub(crate) fn inner(future: S::Future, outbound: Outbound<D>) -> Self {
+        let state = State::Inner { future };
+        Self { state, outbound }
     }
 
-    pub(crate) fn refused(absence: Absence) -> Self {
-        Self {
-            state: State::Refused { absence },
-        }
+    pub(crate) fn refused(absence: Absence, outbound: Outbound<D>) -> Self {
+        let state = State::Refused { absence };
+        Self { state, outbound }
     }
 
     pub(crate) fn finding(
         finding: Finding<D>,
         request: Request<B>,
         inner: S,
-        required: bool,
+        outbound: Outbound<D>,
     ) -> Self {
-        let waiting = Waiting {
-            request,
-            inner,
-            required,
-        };
-        Self {
-            state: State::Finding { finding, waiting },
-        }
+        let waiting = Waiting { request, inner };
+        let state = State::Finding { finding, waiting };
+        Self { state, outbound }
     }
 }
 
@@ -99,7 +93,8 @@ where
     type Output = Result<Response<ResBody>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let (mut state, outbound) = (this.state, this.outbound);
         loop {
             match state.as_mut().project() {
                 StateProj::Finding { finding, .. } => {
@@ -110,19 +105,28 @@ where
                     else {
                         unreachable!("it was `Finding` above");
                     };
+                    outbound.decided(&found);
                     let mut inner = waiting.inner;
-                    state.set(match admit(waiting.request, found, waiting.required) {
+                    let required = outbound.shared.required;
+                    state.set(match admit(waiting.request, found, required) {
                         Ok(request) => State::Inner {
                             future: inner.call(request),
                         },
                         Err(absence) => State::Refused { absence },
                     });
                 }
-                StateProj::Inner { future } => return future.poll(cx),
+                StateProj::Inner { future } => {
+                    let mut answered = ready!(future.poll(cx));
+                    if let Ok(response) = &mut answered {
+                        outbound.write(response);
+                    }
+                    return Poll::Ready(answered);
+                }
                 StateProj::Refused { absence } => {
                     let mut response = Response::new(ResBody::default());
                     *response.status_mut() = absence.status();
                     absence.write_headers(response.headers_mut());
+                    outbound.write(&mut response);
                     state.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }

@@ -14,8 +14,17 @@ use crate::source::Source;
 /// A request without a valid session goes on without one, with an
 /// [`Absence`](crate::Absence) in its place; a [`required`](Self::required) layer answers it.
 ///
+/// On the way out it gives the client the cookie of a new session, or takes it away, where a
+/// handler asks for that by [`CookieChange`](crate::CookieChange). By itself it takes away what it
+/// has refused for good (see [`keep_refused_cookies`](Self::keep_refused_cookies)), and writes a
+/// cookie anew whose token was signed with a retired key (see [`TokenKeys`]; bearer tokens stay as
+/// they are, since nobody would read the new one). That check costs a hash for each accepted key,
+/// and only while one is retired.
+///
 /// Layers may be nested: an inner one takes over the session that an outer one has found, and
 /// adds what it demands.
+///
+/// [`TokenKeys`]: session_core::TokenKeys
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -54,6 +63,10 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) sources: Arc<[Source]>,
     pub(crate) strictness: Strictness,
     pub(crate) required: bool,
+    pub(crate) cookie: SessionCookie,
+    /// The cookie's name, put together once.
+    pub(crate) cookie_name: Box<str>,
+    pub(crate) removes_refused: bool,
 }
 
 impl<D: SessionData> SessionLayer<D> {
@@ -66,6 +79,9 @@ impl<D: SessionData> SessionLayer<D> {
                 strictness: tiers.config().session.strictness,
                 sources: [Source::cookie(SessionCookie::NAME), Source::bearer()].into(),
                 required: false,
+                cookie: SessionCookie::new(),
+                cookie_name: SessionCookie::NAME.into(),
+                removes_refused: true,
                 tiers,
             }),
         }
@@ -73,6 +89,9 @@ impl<D: SessionData> SessionLayer<D> {
 
     /// Takes the token from these places, in this order: the first in which a request shows
     /// something decides, even if that is refused.
+    ///
+    /// With none at all the layer looks for no session, and only writes the cookies that handlers
+    /// ask for, as a login wants it.
     #[must_use]
     pub fn sources(self, sources: impl IntoIterator<Item = Source>) -> Self {
         self.with(|shared| shared.sources = sources.into_iter().collect())
@@ -89,6 +108,38 @@ impl<D: SessionData> SessionLayer<D> {
     #[must_use]
     pub fn strictness(self, strictness: Strictness) -> Self {
         self.with(|shared| shared.strictness = strictness)
+    }
+
+    /// Writes this cookie where a handler asks for it by [`CookieChange`](crate::CookieChange), and
+    /// takes the token from it where it took the token from the cookie before.
+    ///
+    /// Layers of different tiers on one host need cookies of different names.
+    #[must_use]
+    pub fn cookie(self, cookie: SessionCookie) -> Self {
+        self.with(|shared| {
+            let name: Box<str> = cookie.name().into();
+            let sources = shared.sources.iter().map(|source| {
+                if source.is_cookie(&shared.cookie_name) {
+                    Source::cookie(name.clone())
+                } else {
+                    source.clone()
+                }
+            });
+            shared.sources = sources.collect();
+            shared.cookie = cookie;
+            shared.cookie_name = name;
+        })
+    }
+
+    /// Leaves a cookie with the client although its session is over, or never was.
+    ///
+    /// Without this the layer removes such a cookie on the way out, unless the response sets one
+    /// or may be stored by a shared cache. It stays in any case while no tier can decide; when
+    /// its token was replaced by a newer one, which the client may have got meanwhile; and where
+    /// a request shows several of the name: the one that would be left may be somebody else's.
+    #[must_use]
+    pub fn keep_refused_cookies(self) -> Self {
+        self.with(|shared| shared.removes_refused = false)
     }
 
     fn with(self, change: impl FnOnce(&mut Shared<D>)) -> Self {
@@ -122,6 +173,7 @@ impl<D: SessionData> fmt::Debug for SessionLayer<D> {
             .field("sources", &self.shared.sources)
             .field("strictness", &self.shared.strictness)
             .field("required", &self.shared.required)
+            .field("cookie", &self.shared.cookie)
             .finish_non_exhaustive()
     }
 }

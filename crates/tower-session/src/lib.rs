@@ -3,7 +3,8 @@
 //!
 //! [`SessionLayer`] takes the token from a cookie or from `Authorization: Bearer`, asks the
 //! [tiers](tier_cache::Tiers) for its session, and puts the session into the request's
-//! extensions. A session that is hot costs no I/O and boxes nothing.
+//! extensions. A session that is hot costs no I/O and boxes nothing. On the way out it writes the
+//! cookie that a handler asks for by [`CookieChange`].
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -45,16 +46,19 @@
 //! [tower]: https://docs.rs/tower
 
 mod absence;
+mod change;
 mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
 mod layer;
+mod outbound;
 mod service;
 mod session;
 mod source;
 
 pub use absence::Absence;
+pub use change::CookieChange;
 pub use cookie::{CookieError, SessionCookie};
 #[cfg(feature = "axum")]
 pub use extract::{CurrentUser, SessionRejection, StrictSession};
@@ -66,7 +70,7 @@ pub use source::Source;
 
 // What an application needs of the crates below, so that it depends on this one alone.
 pub use session_core::{
-    Body, DataError, Device, Head, Key, SecretKey, SessionId, Timestamp, Token, TokenKeys,
+    Body, DataError, Device, Head, Key, SecretKey, SessionId, Signed, Timestamp, Token, TokenKeys,
     TokenKind, User, UserId, Version,
 };
 pub use tier_cache::{

@@ -9,6 +9,7 @@ use tower_service::Service;
 use crate::absence::Absence;
 use crate::future::{Finding, ResponseFuture};
 use crate::layer::Shared;
+use crate::outbound::{Outbound, Shown};
 use crate::session::Session;
 
 /// Middleware made by [`SessionLayer`](crate::SessionLayer).
@@ -38,18 +39,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match look_up(&self.shared, &request) {
-            LookedUp::Decided(found) => match admit(request, found, self.shared.required) {
-                Ok(request) => ResponseFuture::inner(self.inner.call(request)),
-                Err(absence) => ResponseFuture::refused(absence),
-            },
-            LookedUp::Here => ResponseFuture::inner(self.inner.call(request)),
+        let (looked_up, shown) = look_up(&self.shared, &request);
+        let mut outbound = Outbound::new(Arc::clone(&self.shared), shown);
+        match looked_up {
+            LookedUp::Decided(found) => {
+                outbound.decided(&found);
+                match admit(request, found, self.shared.required) {
+                    Ok(request) => ResponseFuture::inner(self.inner.call(request), outbound),
+                    Err(absence) => ResponseFuture::refused(absence, outbound),
+                }
+            }
+            LookedUp::Here => ResponseFuture::inner(self.inner.call(request), outbound),
             LookedUp::Finding(finding) => {
                 // The service that was polled ready goes into the future; a clone of it is
                 // polled before the next request.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::finding(finding, request, ready, self.shared.required)
+                ResponseFuture::finding(finding, request, ready, outbound)
             }
         }
     }
@@ -83,35 +89,58 @@ enum LookedUp<D: SessionData> {
     Finding(Finding<D>),
 }
 
-fn look_up<D: SessionData, B>(shared: &Arc<Shared<D>>, request: &Request<B>) -> LookedUp<D> {
-    let extensions = request.extensions();
+fn look_up<D: SessionData, B>(
+    shared: &Arc<Shared<D>>,
+    request: &Request<B>,
+) -> (LookedUp<D>, Shown) {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let outer = extensions.get::<Session<D>>();
     // A session of other tiers that happen to hold the same type of data is none of ours.
-    if let Some(session) = extensions.get::<Session<D>>()
-        && session.tiers().same_as(&shared.tiers)
-    {
-        if shared.strictness == Strictness::Trust {
-            return LookedUp::Here;
-        }
-        let session = session.clone().into_inner();
-        let strictness = shared.strictness;
-        return LookedUp::Finding(Box::pin(async move {
-            let tiers = session.tiers().clone();
-            tiers.confirm(session, strictness).await
-        }));
+    let ours = outer.filter(|session| session.tiers().same_as(&shared.tiers));
+    if ours.is_some() && shared.strictness == Strictness::Trust {
+        return (LookedUp::Here, Shown::Nothing);
     }
     let mut sources = shared.sources.iter();
-    let shown = sources.find_map(|source| source.find(request.headers(), extensions));
-    let credential = match shown {
-        None => return LookedUp::Decided(Err(Absence::NoToken)),
-        Some(Err(refusal)) => return LookedUp::Decided(Err(Absence::Refused(refusal))),
-        Some(Ok(credential)) => credential,
+    let found = sources.find_map(|source| Some((source, source.find(headers, extensions)?)));
+    let shown = match (&found, outer) {
+        (Some((source, _)), _) if !source.is_cookie(&shared.cookie_name) => Shown::Nothing,
+        (Some((_, Ok(Credential::Token(token)))), None) => Shown::Asked(token.clone()),
+        (Some((source, Err(_))), None) if !source.shows_several(headers) => Shown::Refused,
+        // What an outer layer accepted is ours to judge only if it did so for this cookie.
+        (Some((_, Ok(Credential::Token(token)))), Some(_))
+            if ours.is_some_and(|session| session.id() == token.id()) =>
+        {
+            Shown::Asked(token.clone())
+        }
+        _ => Shown::Nothing,
+    };
+    if let Some(session) = ours {
+        let confirming = confirm(session.clone().into_inner(), shared.strictness);
+        return (LookedUp::Finding(Box::pin(confirming)), shown);
+    }
+    let credential = match found {
+        None => return (LookedUp::Decided(Err(Absence::NoToken)), shown),
+        Some((_, Err(refusal))) => {
+            return (LookedUp::Decided(Err(Absence::Refused(refusal))), shown);
+        }
+        Some((_, Ok(credential))) => credential,
     };
     if shared.strictness == Strictness::Trust
         && let Some(found) = shared.tiers.try_hot(&credential)
     {
-        return LookedUp::Decided(found.map(Session::from).map_err(Absence::Refused));
+        let found = found.map(Session::from).map_err(Absence::Refused);
+        return (LookedUp::Decided(found), shown);
     }
-    LookedUp::Finding(Box::pin(find(Arc::clone(shared), credential)))
+    let finding = find(Arc::clone(shared), credential);
+    (LookedUp::Finding(Box::pin(finding)), shown)
+}
+
+async fn confirm<D: SessionData>(
+    session: tier_cache::Session<D>,
+    strictness: Strictness,
+) -> Result<tier_cache::Session<D>, Refusal> {
+    let tiers = session.tiers().clone();
+    tiers.confirm(session, strictness).await
 }
 
 async fn find<D: SessionData>(

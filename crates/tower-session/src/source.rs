@@ -60,8 +60,12 @@ impl Source {
         Self(Place::Custom(Arc::new(find)))
     }
 
-    /// What the request shows here; `None` if nothing.
-    pub(crate) fn find(
+    /// What a request shows here; `None` if nothing. No I/O: a token is read, not yet believed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`] for what is no access token of ours, and for several at once.
+    pub fn find(
         &self,
         headers: &HeaderMap,
         extensions: &Extensions,
@@ -75,6 +79,16 @@ impl Source {
             Place::Custom(find) => return find(headers, extensions).map(|key| Ok(key.into())),
         };
         Some(text.and_then(token))
+    }
+
+    /// Whether it is the cookie of this name.
+    pub(crate) fn is_cookie(&self, name: &str) -> bool {
+        matches!(&self.0, Place::Cookie(own) if **own == *name)
+    }
+
+    /// Whether a request shows several cookies here.
+    pub(crate) fn shows_several(&self, headers: &HeaderMap) -> bool {
+        matches!(&self.0, Place::Cookie(name) if cookies(headers, name).nth(1).is_some())
     }
 }
 

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tower::{Layer, Service, service_fn};
-use tower_session::{Session, SessionLayer};
+use tower_session::{Login, SecretKey, Session, SessionLayer, Token};
 
 use crate::support::{Bed, Data, bearer, cookie};
 
@@ -38,16 +38,24 @@ where
 #[tokio::test]
 async fn a_hot_hit_allocates_what_the_extensions_need_for_one_value_and_no_more() {
     let bed = Bed::new().await;
-    let issued = bed.guest().await;
-    let layer = SessionLayer::new(bed.tiers.clone()).required();
-    let mut service = layer.layer(service_fn(count));
+    let rotated = bed.keys.clone().rotate(&SecretKey::random());
+    let rotated = bed.restarted_with(rotated).await;
     // What the extensions allocate for one inserted value of any size.
     let extensions = allocation_counter::measure(|| {
         let mut extensions = http::Extensions::new();
         extensions.insert([1_u64; 4]);
     });
     assert!(extensions.count_total > 0, "allocations are counted");
-    for request in [cookie, bearer] {
+    // While a key is retired, the MAC of each cookie is looked at too.
+    for (tiers, request) in [
+        (&bed.tiers, cookie as fn(&Token) -> Request<()>),
+        (&bed.tiers, bearer),
+        (&rotated, cookie),
+    ] {
+        let layer = SessionLayer::new(tiers.clone()).required();
+        let mut service = layer.layer(service_fn(count));
+        let login = Login::guest().data(vec!["tea".into()]);
+        let issued = tiers.login(login).await.unwrap();
         // Once for what the first use of a thread sets up.
         allocations(&mut service, request(&issued.access));
         let hot = allocations(&mut service, request(&issued.access));

@@ -2,11 +2,14 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
-use tower_session::{CurrentUser, Login, Session, SessionLayer, StrictSession, Tiers, Token};
+use tower_session::{
+    CookieChange, CurrentUser, Login, Session, SessionCookie, SessionLayer, StrictSession, Tiers,
+    Token,
+};
 
 use crate::support::{Bed, Data, cookie, request};
 
@@ -147,4 +150,27 @@ async fn a_forgotten_layer_is_named() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_change_of_the_cookie_is_part_of_a_response() {
+    let bed = Bed::new().await;
+    let tiers = bed.tiers.clone();
+    let app = Router::new()
+        .route(
+            "/in",
+            get(async move || {
+                let issued = tiers.login(Login::guest()).await.unwrap();
+                (CookieChange::set(&issued), "welcome")
+            }),
+        )
+        .route("/out", get(async || CookieChange::clear()))
+        .layer(SessionLayer::new(bed.tiers.clone()));
+    let (response, text) = ask(&app, "/in", None).await;
+    assert_eq!(text, "welcome");
+    let set = response.headers()[SET_COOKIE].to_str().unwrap();
+    assert!(set.starts_with("__Host-session=sa1_"), "{set}");
+    let (response, _) = ask(&app, "/out", None).await;
+    let cleared = SessionCookie::new().clear();
+    assert_eq!(response.headers()[SET_COOKIE], cleared);
 }

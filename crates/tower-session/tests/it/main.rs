@@ -5,4 +5,6 @@ mod bad_input;
 mod cookie;
 mod extractors;
 mod layer;
+mod outbound;
+mod rotation;
 mod support;

@@ -12,8 +12,8 @@ use tier_cache::cold::{
 };
 use tower::{Service, ServiceExt};
 use tower_session::{
-    Absence, Issued, Key, Login, Session, SessionCookie, SessionId, Tier, TierConfig, Tiers,
-    Timestamp, TokenKeys, UserId, Version,
+    Absence, Issued, Key, Login, SecretKey, Session, SessionCookie, SessionId, Tier, TierConfig,
+    Tiers, Timestamp, TokenKeys, UserId, Version,
 };
 
 pub(crate) type Data = Vec<String>;
@@ -22,6 +22,7 @@ pub(crate) type Data = Vec<String>;
 pub(crate) struct Bed {
     pub(crate) tiers: Tiers<Data>,
     pub(crate) store: Arc<Store>,
+    pub(crate) root: SecretKey,
     pub(crate) keys: TokenKeys,
     file: SqliteFile,
 }
@@ -41,7 +42,8 @@ impl Bed {
             calls: AtomicU64::new(0),
             unplugged: AtomicBool::new(false),
         });
-        let keys = TokenKeys::random();
+        let root = SecretKey::random();
+        let keys = TokenKeys::new(&root);
         let tiers = Tiers::builder(config, keys.clone())
             .store(store.clone())
             .start()
@@ -50,6 +52,7 @@ impl Bed {
         Self {
             tiers,
             store,
+            root,
             keys,
             file,
         }
@@ -62,7 +65,11 @@ impl Bed {
 
     /// The same service after a restart: nothing is hot.
     pub(crate) async fn restarted(&self) -> Tiers<Data> {
-        Tiers::builder(self.tiers.config().clone(), self.keys.clone())
+        self.restarted_with(self.keys.clone()).await
+    }
+
+    pub(crate) async fn restarted_with(&self, keys: TokenKeys) -> Tiers<Data> {
+        Tiers::builder(self.tiers.config().clone(), keys)
             .store(self.store.clone())
             .start()
             .await
