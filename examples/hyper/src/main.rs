@@ -4,7 +4,6 @@
 
 use std::convert::Infallible;
 
-use http::header::SET_COOKIE;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -13,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
-use tower_session::{Login, Session, SessionCookie, SessionLayer, TierConfig, Tiers, TokenKeys};
+use tower_session::{CookieChange, Login, Session, SessionLayer, TierConfig, Tiers, TokenKeys};
 
 /// How often the visitor was here.
 type Visits = u64;
@@ -74,13 +73,9 @@ async fn greet(tiers: Tiers<Visits>, request: Request<Incoming>) -> Answer {
         }
         None => match tiers.login(Login::guest().data(1)).await {
             Ok(issued) => {
-                let cookie = SessionCookie::new().set(
-                    &issued.access,
-                    issued.session.expires_at(),
-                    tiers.now().wall,
-                );
                 let mut response = say("welcome: visit 1\n".into());
-                response.headers_mut().insert(SET_COOKIE, cookie);
+                let extensions = response.extensions_mut();
+                extensions.insert(CookieChange::set(&issued));
                 response
             }
             Err(error) => say(format!("{error}\n")),

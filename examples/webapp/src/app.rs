@@ -35,12 +35,13 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/sessions/{id}", delete(api::sessions::revoke))
         .route("/logout", post(api::login::logout))
         .route("/data", get(api::data::read).merge(put(api::data::write)))
-        .route_layer(sessions);
-    // A stale cookie must not stand in the way of these.
+        .route_layer(sessions.clone());
+    // A stale cookie must not stand in the way of these; they get a new one.
     let doors = Router::new()
         .route("/login", post(api::login::login))
         .route("/refresh", post(api::login::refresh))
-        .layer(DefaultBodyLimit::max(LOGIN_MAX));
+        .layer(DefaultBodyLimit::max(LOGIN_MAX))
+        .route_layer(sessions.sources([]));
     let operations = Router::new()
         .route("/healthz", get(api::operations::healthz))
         .route("/readyz", get(api::operations::readyz))

@@ -3,19 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::SET_COOKIE;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_session::{
-    Issued, Login, Refusal, Session, SessionCookie, SessionId, SessionRejection, Timestamp, Token,
+    CookieChange, Issued, Login, Refusal, Session, SessionId, SessionRejection, Timestamp, Token,
 };
 
 use super::error::{ApiError, Given};
 use super::sessions::revoked;
 use super::{Api, Data, device};
-
-const COOKIE: SessionCookie = SessionCookie::new();
 
 /// No `Debug`, so that no log shows it.
 #[derive(Deserialize)]
@@ -58,7 +55,7 @@ pub(crate) async fn login(
         ));
     };
     let issued = api.tiers().login(Login::user(id).device(device)).await?;
-    Ok(tokens(&api, &issued))
+    Ok(tokens(&issued))
 }
 
 /// `POST /refresh`
@@ -68,7 +65,7 @@ pub(crate) async fn refresh(
 ) -> Result<Response, ApiError> {
     let token = Token::parse(&given.refresh_token).map_err(|_| Refusal::Malformed)?;
     let issued = api.tiers().refresh(&token).await?;
-    Ok(tokens(&api, &issued))
+    Ok(tokens(&issued))
 }
 
 /// `POST /logout`
@@ -76,7 +73,7 @@ pub(crate) async fn logout(
     State(api): State<Api>,
     session: Result<Session<Data>, SessionRejection>,
 ) -> Result<Response, ApiError> {
-    let clear = AppendHeaders([(SET_COOKIE, COOKIE.clear())]);
+    let clear = CookieChange::clear();
     match session {
         Ok(session) => {
             let receipt = api.tiers().revoke(session.id()).await?;
@@ -90,15 +87,12 @@ pub(crate) async fn logout(
     }
 }
 
-fn tokens(api: &Api, issued: &Issued<Data>) -> Response {
-    let expires_at = issued.session.expires_at();
-    let cookie = COOKIE.set(&issued.access, expires_at, api.tiers().now().wall);
-    let cookie = AppendHeaders([(SET_COOKIE, cookie)]);
+fn tokens(issued: &Issued<Data>) -> Response {
     let tokens = Tokens {
         session_id: issued.session.id(),
         access_token: issued.access.expose().to_string(),
         refresh_token: issued.refresh.expose().to_string(),
-        expires_at,
+        expires_at: issued.session.expires_at(),
     };
-    (cookie, Json(json!(tokens))).into_response()
+    (CookieChange::set(issued), Json(json!(tokens))).into_response()
 }

@@ -3,12 +3,11 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::SET_COOKIE;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tower_session::{
-    CurrentUser, Device, Receipt, SessionCookie, SessionId, Timestamp, User, Version,
+    CookieChange, CurrentUser, Device, Receipt, SessionId, Timestamp, User, Version,
 };
 
 use super::error::ApiError;
@@ -91,8 +90,7 @@ pub(crate) async fn revoke(
     }
     let answer = revoked(&api.tiers().revoke(id).await?);
     if id == user.session().id() {
-        let clear = AppendHeaders([(SET_COOKIE, SessionCookie::new().clear())]);
-        return Ok((clear, answer).into_response());
+        return Ok((CookieChange::clear(), answer).into_response());
     }
     Ok(answer.into_response())
 }

@@ -156,6 +156,8 @@ fn a_logout_ends_the_session(app: &App, sql: Sql<'_>) {
     assert!(out.json()["effective_within_ms"].as_u64().unwrap() <= 30_000);
     assert_eq!(out.cookie(), "");
     app.me(&tokens).expect_error(401);
+    let stale = app.get("/me").cookie(&tokens.access).send();
+    assert_eq!(stale.expect_error(401).cookie(), "");
     app.refresh(&tokens.refresh).expect_error(401);
     app.me(&other).expect(200);
     let revoked = sql("SELECT id FROM sessions WHERE revoked_at IS NOT NULL");
