@@ -47,6 +47,7 @@ use crate::{KeyHash, SessionId, Token, TokenKind};
 pub struct TokenKeys {
     hash: [u8; 32],
     record: [u8; 32],
+    succession: [u8; 32],
     /// The newest first: announced ones, the one that signs, retired ones.
     ring: Vec<[u8; 32]>,
     #[zeroize(skip)]
@@ -76,6 +77,7 @@ impl TokenKeys {
         Self {
             hash: blake3::derive_key("session-core v1 key hash", &root.0),
             record: blake3::derive_key("session-core v1 warm record", &root.0),
+            succession: blake3::derive_key("session-core v1 refresh succession", &root.0),
             ring: vec![mac_key(key)],
             signs: 0,
         }
@@ -122,6 +124,30 @@ impl TokenKeys {
         Token {
             kind,
             id,
+            secret,
+            mac,
+        }
+    }
+
+    /// The token of this kind that `refresh` is traded for, with `salt`; the same whenever asked.
+    ///
+    /// Its secret comes of the old one's and of the salt, 128 random bits each, under a key of its
+    /// own: whoever trades in one token twice gets one answer, and nobody keeps it meanwhile. A
+    /// leaked database (the salt) or an old token alone is not enough to know it.
+    pub fn succeed(&self, refresh: &Token, salt: &Salt, kind: TokenKind) -> Token {
+        let mut input = [0; 49];
+        input[0] = kind.tag();
+        input[1..17].copy_from_slice(refresh.id.as_bytes());
+        input[17..33].copy_from_slice(&refresh.secret);
+        input[33..].copy_from_slice(&salt.0);
+        let hash = blake3::keyed_hash(&self.succession, &input);
+        input.zeroize();
+        let mut secret = [0; 16];
+        secret.copy_from_slice(&hash.as_bytes()[..16]);
+        let mac = mac(&self.ring[self.signs], kind, refresh.id, &secret);
+        Token {
+            kind,
+            id: refresh.id,
             secret,
             mac,
         }
@@ -199,6 +225,34 @@ impl TokenKeys {
 impl fmt::Debug for TokenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenKeys({} accepted, …)", self.ring.len())
+    }
+}
+
+/// The random part of what a refresh token is traded for: see [`TokenKeys::succeed`]. Stored with
+/// the session; no secret by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Salt([u8; 16]);
+
+impl Salt {
+    /// 128 fresh bits.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub fn random() -> Self {
+        let mut salt = [0; 16];
+        fill_random(&mut salt);
+        Self(salt)
+    }
+
+    /// The salt as stored.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A salt that was stored.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -32,7 +32,7 @@ mod version;
 
 pub use id::{SessionId, UserId};
 pub use key::{Key, KeyHash};
-pub use keys::{SecretKey, Signed, TokenKeys, TooShort};
+pub use keys::{Salt, SecretKey, Signed, TokenKeys, TooShort};
 pub use record::{Body, DataError, Device, Head, Record, Standing, User};
 pub use time::Timestamp;
 pub use token::{MalformedToken, Token, TokenKind};

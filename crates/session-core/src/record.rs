@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -18,6 +19,14 @@ pub struct Head {
     pub revoked_at: Option<Timestamp>,
     /// The instant from which it is no longer accepted.
     pub expires_at: Timestamp,
+    /// When it was last used, as far as this record knows; noted late.
+    pub last_seen_at: Timestamp,
+    /// Unused for this long it is no longer accepted; `None`: never for that.
+    pub idle_ttl: Option<Duration>,
+    /// When its user last proved to be that user.
+    pub authenticated_at: Timestamp,
+    /// How well, as the application counts: for instance the level of NIST SP 800-63B, 1 to 3.
+    pub assurance: u8,
     /// Set by the database on each change that matters.
     pub version: Version,
     /// Every change numbered below this is in the record.
@@ -29,12 +38,38 @@ pub struct Head {
 }
 
 impl Head {
+    /// A valid guest's session as it begins, with no keys and no idle timeout.
+    pub const fn new(id: SessionId, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            id,
+            user: None,
+            is_active: true,
+            revoked_at: None,
+            expires_at,
+            last_seen_at: now,
+            idle_ttl: None,
+            authenticated_at: now,
+            assurance: 0,
+            version: Version::new(1),
+            as_of: Mark::ZERO,
+            access: None,
+            refresh: None,
+        }
+    }
+
     /// Whether the session may be accepted at `now`, and if not, why.
     pub fn standing(&self, now: Timestamp) -> Standing {
+        self.standing_if_seen(self.last_seen_at, now)
+    }
+
+    /// The same, where it is known that it was last used at `seen`.
+    pub fn standing_if_seen(&self, seen: Timestamp, now: Timestamp) -> Standing {
         if !self.is_active || self.revoked_at.is_some() {
             Standing::Revoked
         } else if now >= self.expires_at {
             Standing::Expired
+        } else if self.idle_ttl.is_some_and(|ttl| now >= seen + ttl) {
+            Standing::Idle
         } else {
             Standing::Valid
         }
@@ -56,6 +91,8 @@ pub enum Standing {
     Valid,
     /// Its absolute expiry has passed.
     Expired,
+    /// It has not been used for too long.
+    Idle,
     /// It, or its user, was switched off.
     Revoked,
 }
@@ -78,8 +115,6 @@ pub struct Body<D> {
     pub device: Device,
     /// When the user logged in.
     pub created_at: Timestamp,
-    /// When the session was last seen, as far as the database knows.
-    pub last_seen_at: Timestamp,
     /// The application's own data, or why it could not be read: an error to the handler that
     /// asks for it, not a logout.
     pub data: Result<D, DataError>,

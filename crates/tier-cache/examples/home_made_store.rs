@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::{
     Head, Key, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version,
 };
 use tier_cache::cold::{
-    Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row,
+    Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
+    Row, Scope, WhenFull,
 };
 use tier_cache::{Login, StoreError, TierConfig, Tiers};
 
@@ -37,12 +39,24 @@ impl Tables {
         }
     }
 
+    /// Those sessions that can be accepted now, the most recently seen first.
+    fn live(&self, now: Timestamp, theirs: impl Fn(&Row) -> bool) -> Vec<SessionId> {
+        let live = |row: &&Row| accepted(row) && row.head.expires_at > now && theirs(row);
+        let mut rows: Vec<&Row> = self.sessions.values().filter(live).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.head.last_seen_at));
+        rows.into_iter().map(|row| row.head.id).collect()
+    }
+
     /// Rule 2: a read says which changes it contains, all of those numbered below the mark.
     fn read(&self, row: &Row) -> Row {
         let mut row = row.clone();
         row.head.as_of = Mark::new(self.mark + 1);
         row
     }
+}
+
+fn accepted(row: &Row) -> bool {
+    row.head.is_active && row.head.revoked_at.is_none()
 }
 
 impl MemoryStore {
@@ -68,37 +82,60 @@ impl ColdStore for MemoryStore {
         Ok(self.tables().sessions.get(&id).map(|row| row.head.version))
     }
 
-    async fn create(&self, new: NewSession) -> Result<(), StoreError> {
+    /// One lock is a transaction: who holds it counts, makes room and adds, with nobody between.
+    async fn create(&self, new: NewSession, limit: Option<Limit>) -> Result<Created, StoreError> {
         let mut tables = self.tables();
+        let (now, user) = (new.last_seen_at, new.user);
+        let mut live = tables.live(now, |row| {
+            user.is_some() && row.head.user.as_ref().map(|owner| owner.id) == user
+        });
+        if let Some((old, version)) = new.replaces {
+            let row = tables.sessions.get(&old);
+            if !row.is_some_and(|row| row.head.version == version && accepted(row)) {
+                return Ok(Created::Overtaken);
+            }
+            live.retain(|id| *id != old);
+        }
+        let most = limit.map_or(usize::MAX, |limit| limit.most as usize);
+        if limit.is_some_and(|limit| limit.when_full == WhenFull::Refuse) && live.len() >= most {
+            return Ok(Created::Full);
+        }
+        // The most recently seen come first.
+        let revoked = live.split_off((most - 1).min(live.len()));
+        for id in revoked
+            .iter()
+            .copied()
+            .chain(new.replaces.map(|(old, _)| old))
+        {
+            tables.change(id, |row| row.head.revoked_at = Some(now));
+        }
         tables.mark += 1;
         let row = Row {
             head: Head {
-                id: new.id,
                 // Here the application would join its own table of users.
                 user: new.user.map(|id| User {
                     id,
                     email: format!("user{id}@example.com").into(),
                     username: format!("user{id}").into(),
                 }),
-                is_active: true,
-                revoked_at: None,
-                expires_at: new.expires_at,
-                version: Version::new(1),
-                as_of: Mark::ZERO,
+                idle_ttl: new.idle_ttl,
+                authenticated_at: new.authenticated_at,
+                assurance: new.assurance,
                 access: new.access,
                 refresh: new.refresh,
+                ..Head::new(new.id, now, new.expires_at)
             },
             changed_at: Mark::new(tables.mark),
             lineage: Lineage::ONLY,
+            rotation: None,
             body: RawBody {
                 device: new.device,
                 created_at: new.created_at,
-                last_seen_at: new.created_at,
                 data: new.data,
             },
         };
         tables.sessions.insert(new.id, row);
-        Ok(())
+        Ok(Created::Yes { revoked })
     }
 
     async fn update(
@@ -111,13 +148,15 @@ impl ColdStore for MemoryStore {
         let Some(row) = tables.sessions.get(&id) else {
             return Ok(false);
         };
-        if row.head.version != version || !row.head.is_active || row.head.revoked_at.is_some() {
+        if row.head.version != version || !accepted(row) {
             return Ok(false);
         }
         tables.change(id, |row| {
             row.head.expires_at = change.expires_at.unwrap_or(row.head.expires_at);
             row.head.access = change.access.or(row.head.access);
             row.head.refresh = change.refresh.or(row.head.refresh);
+            row.rotation = change.rotation.or(row.rotation);
+            row.body.device.label = change.label.or(row.body.device.label.take());
             if let Some(data) = change.data {
                 row.body.data = data;
             }
@@ -126,30 +165,63 @@ impl ColdStore for MemoryStore {
     }
 
     async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+        let scope = Scope::everyone().only(id);
+        Ok(!self.revoke_all(scope, at, 1).await?.is_empty())
+    }
+
+    async fn revoke_all(
+        &self,
+        scope: Scope,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
         let mut tables = self.tables();
-        let active = tables
-            .sessions
-            .get(&id)
-            .is_some_and(|row| row.head.is_active);
-        if active {
-            tables.change(id, |row| {
-                row.head.is_active = false;
-                row.head.revoked_at = Some(at);
-            });
+        let in_scope = tables.sessions.values().filter(|row| {
+            let owner = row.head.user.as_ref().map(|user| user.id);
+            accepted(row)
+                && (scope.user.is_none() || scope.user == owner)
+                && scope.only.is_none_or(|only| only == row.head.id)
+                && scope.except != Some(row.head.id)
+                && scope
+                    .begun_before
+                    .is_none_or(|end| row.body.created_at < end)
+        });
+        let ids: Vec<SessionId> = in_scope
+            .map(|row| row.head.id)
+            .take(limit as usize)
+            .collect();
+        for id in &ids {
+            tables.change(*id, |row| row.head.revoked_at = Some(at));
         }
-        Ok(active)
+        Ok(ids)
+    }
+
+    /// Rule 1: no change that matters, so it raises no version.
+    async fn touch(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        interval: Duration,
+    ) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let mut noted = 0;
+        for (id, at) in seen {
+            if let Some(row) = tables.sessions.get_mut(&id)
+                && row.head.last_seen_at + interval <= at
+            {
+                row.head.last_seen_at = at;
+                noted += 1;
+            }
+        }
+        Ok(noted)
     }
 
     async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
         let tables = self.tables();
-        let listed = tables.sessions.values().filter(|row| {
-            let theirs = row.head.user.as_ref().is_some_and(|owner| owner.id == user);
-            theirs && row.head.is_active && row.head.expires_at > now
-        });
-        let mut rows: Vec<Row> = listed.map(|row| tables.read(row)).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.body.last_seen_at));
-        rows.truncate(limit as usize);
-        Ok(rows)
+        let theirs = |row: &Row| row.head.user.as_ref().is_some_and(|owner| owner.id == user);
+        let listed = tables.live(now, theirs).into_iter().take(limit as usize);
+        Ok(listed
+            .map(|id| tables.read(&tables.sessions[&id]))
+            .collect())
     }
 
     /// Rule 3: nothing is left out; what is cut off at the limit is said to be missing.

@@ -10,6 +10,8 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::cold::WhenFull;
+
 /// How sessions are kept, tier by tier.
 ///
 /// Durations are written like `500ms`, `15m` or `7d`; sizes like `64MiB`.
@@ -55,6 +57,24 @@ pub struct SessionConfig {
     /// How long a session lives after login or refresh, whatever its use. Default `12h`.
     #[serde(with = "duration")]
     pub ttl: Duration,
+    /// The longest it lives after its user last proved to be that user, however often it is
+    /// refreshed. Default `30d`.
+    #[serde(with = "duration")]
+    pub max_ttl: Duration,
+    /// A session that is not used for this long ends. Default none: `ttl` alone ends it.
+    #[serde(with = "optional_duration")]
+    pub idle_ttl: Option<Duration>,
+    /// How often a session's use is noted in the database, at most. Default `1m`.
+    #[serde(with = "duration")]
+    pub touch_interval: Duration,
+    /// How long a refresh token that was traded in is still answered, with what it was traded for:
+    /// for clients that ask twice at once, or lose an answer. Default `10s`.
+    #[serde(with = "duration")]
+    pub refresh_grace: Duration,
+    /// How many sessions a user may have at once. Default none: any number.
+    pub max_per_user: Option<u32>,
+    /// What becomes of a login beyond that. Default `revoke-oldest`.
+    pub when_full: WhenFull,
     /// The largest application data a session may hold, as JSON. Default `16KiB`.
     #[serde(with = "size")]
     pub max_data: ByteSize,
@@ -68,6 +88,12 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(12 * 60 * 60),
+            max_ttl: Duration::from_secs(30 * 24 * 60 * 60),
+            idle_ttl: None,
+            touch_interval: Duration::from_secs(60),
+            refresh_grace: Duration::from_secs(10),
+            max_per_user: None,
+            when_full: WhenFull::default(),
             max_data: ByteSize::kib(16),
             strictness: Strictness::default(),
             promotion: Promotion::default(),
@@ -327,6 +353,9 @@ impl TierConfig {
         let fence = &self.fence;
         let positive = [
             ("session.ttl", self.session.ttl),
+            ("session.max_ttl", self.session.max_ttl),
+            ("session.touch_interval", self.session.touch_interval),
+            ("session.refresh_grace", self.session.refresh_grace),
             ("hot.ttl", self.hot.ttl),
             ("warm.ttl", self.warm.ttl),
             ("warm.connect_timeout", self.warm.connect_timeout),
@@ -349,6 +378,26 @@ impl TierConfig {
                     "from 1ms to 366days",
                 ));
             }
+        }
+        if let Some(idle) = self.session.idle_ttl
+            && (idle < 2 * self.session.touch_interval || idle > self.session.max_ttl)
+        {
+            return Err(ConfigError::range(
+                "session.idle_ttl",
+                humantime::format_duration(idle),
+                &format!(
+                    "at least twice session.touch_interval ({}), and at most session.max_ttl ({})",
+                    humantime::format_duration(self.session.touch_interval),
+                    humantime::format_duration(self.session.max_ttl)
+                ),
+            ));
+        }
+        if self.session.max_per_user == Some(0) {
+            return Err(ConfigError::range(
+                "session.max_per_user",
+                0,
+                "at least 1, or left out",
+            ));
         }
         if fence.poll_interval > fence.staleness_bound / 2 {
             return Err(ConfigError::range(
@@ -531,6 +580,33 @@ mod duration {
                 "\"{text}\" is not a duration ({error}); write it like \"500ms\", \"15m\" or \"7d\""
             ))
         })
+    }
+}
+
+/// A duration, or none: left out, or for the environment's sake empty.
+mod optional_duration {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        match Option::<String>::deserialize(deserializer)? {
+            Some(text) if !text.is_empty() => {
+                duration::deserialize(de::value::StringDeserializer::<D::Error>::new(text))
+                    .map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -82,7 +82,6 @@ impl RawBody {
             data: read(&self.data),
             device: self.device,
             created_at: self.created_at,
-            last_seen_at: self.last_seen_at,
         }
     }
 }

@@ -26,6 +26,12 @@ pub enum Refusal {
     /// The session's time is over.
     #[error("the session has expired")]
     Expired,
+    /// The session was not used for too long.
+    #[error("the session was not used for too long")]
+    Idle,
+    /// The refresh token was traded in before. Somebody has a copy of it, so the session was revoked.
+    #[error("the refresh token was used before, so its session was revoked")]
+    Reused,
     /// The session, or its user, was switched off.
     #[error("the session was revoked")]
     Revoked,
@@ -56,6 +62,12 @@ pub enum Error {
     Conflict {
         /// How often it was tried.
         attempts: u32,
+    },
+    /// The user has as many sessions as `session.max_per_user` allows, and more are refused.
+    #[error("the user has {allowed} sessions, which is as many as session.max_per_user allows")]
+    TooManySessions {
+        /// How many are allowed.
+        allowed: u32,
     },
     /// The application's data is too large to store.
     #[error("the session's data takes {size} bytes; session.max_data allows {allowed}")]

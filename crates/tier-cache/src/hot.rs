@@ -3,14 +3,14 @@
 mod shelf;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{self, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use moka::Expiry;
 use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
-use session_core::{Body, Head, KeyHash, Record, SessionId, Standing, Version};
+use session_core::{Body, Head, KeyHash, Record, SessionId, Standing, Timestamp, Version};
 
 use self::shelf::Shelf;
 use crate::clock::{Moment, Now};
@@ -27,6 +27,11 @@ pub(crate) struct Entry<D> {
     /// Bytes that the application's data took in the database.
     data_len: usize,
     lifetime: Duration,
+    /// Milliseconds of the [`Timestamp`] at which it was last used, as far as this node knows; to
+    /// the second.
+    seen: atomic::AtomicI64,
+    /// The same as far as the database knows, or is about to be told.
+    noted: atomic::AtomicI64,
     /// How it stood when the database was read: a *no* that was so already then is final.
     stood: Option<Standing>,
     /// The generation in which it was asked for.
@@ -61,12 +66,15 @@ impl<D> Entry<D> {
         const REFUSED: Duration = Duration::from_secs(30);
         let lifetime = match record.head.standing(now.wall) {
             Standing::Valid => record.head.expires_at.since(now.wall).min(config.ttl),
-            Standing::Expired | Standing::Revoked => REFUSED.min(config.ttl),
+            Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(config.ttl),
         };
+        let seen = record.head.last_seen_at.unix_millis();
         Self {
             record,
             data_len,
             lifetime,
+            seen: atomic::AtomicI64::new(seen),
+            noted: atomic::AtomicI64::new(seen),
             stood: None,
             generation,
             admitted: AtomicBool::new(false),
@@ -85,6 +93,43 @@ impl<D> Entry<D> {
     /// Whether the database itself said so when it was last asked.
     pub(crate) fn stood(&self, standing: Standing) -> bool {
         self.stood == Some(standing)
+    }
+
+    /// When it was last used, as far as this node knows.
+    pub(crate) fn seen(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// How it stands, its use on this node counted.
+    pub(crate) fn standing(&self, now: Timestamp) -> Standing {
+        self.head().standing_if_seen(self.seen(), now)
+    }
+
+    /// Notes a use. Says whether the database is to be told, which it is once in an `interval`.
+    pub(crate) fn touch(&self, now: Timestamp, interval: Duration) -> bool {
+        /// So that threads that use one session do not write to it all the time.
+        const GRAIN: Duration = Duration::from_secs(1);
+        if now.since(self.seen()) < GRAIN {
+            return false;
+        }
+        self.seen.store(now.unix_millis(), Ordering::Relaxed);
+        let noted = self.noted.load(Ordering::Relaxed);
+        now.since(Timestamp::from_unix_millis(noted)) >= interval
+            && self
+                .noted
+                .compare_exchange(
+                    noted,
+                    now.unix_millis(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// The database was not told after all.
+    pub(crate) fn touch_again(&self) {
+        let noted = self.head().last_seen_at.unix_millis();
+        self.noted.store(noted, Ordering::Relaxed);
     }
 
     /// Counts a use; says how many there were within `window`.
@@ -340,7 +385,7 @@ impl Expiry<KeyHash, (SessionId, Duration)> for OwnLifetime {
 #[cfg(test)]
 mod tests {
     use bytesize::ByteSize;
-    use session_core::{Device, Mark, Timestamp};
+    use session_core::{Device, Timestamp};
 
     use super::*;
     use crate::clock::Clock;
@@ -348,20 +393,12 @@ mod tests {
     fn entry(id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> {
         let now = Clock::system().now();
         let head = Head {
-            id,
-            user: None,
-            is_active: true,
-            revoked_at: None,
-            expires_at: now.wall + Duration::from_secs(600),
             version: Version::new(version),
-            as_of: Mark::ZERO,
-            access: None,
-            refresh: None,
+            ..Head::new(id, now.wall, now.wall + Duration::from_secs(600))
         };
         let body = body.map(|data| Body {
             device: Device::default(),
             created_at: Timestamp::from_unix_millis(0),
-            last_seen_at: Timestamp::from_unix_millis(0),
             data: Ok(data.to_owned()),
         });
         let data_len = 100;

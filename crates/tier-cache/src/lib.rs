@@ -12,6 +12,7 @@ pub mod cold;
 mod config;
 mod data;
 mod error;
+mod events;
 mod feed;
 mod fence;
 mod flight;
@@ -26,16 +27,19 @@ mod sync;
 mod tiers;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;
+mod touch;
 mod warm;
 
 pub use bytesize::ByteSize;
 pub use clock::{Clock, Moment, Now};
+pub use cold::{Scope, WhenFull};
 pub use config::{
     ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness,
     TierConfig, WarmConfig, without_password,
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};
+pub use events::{Event, Reason};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder};

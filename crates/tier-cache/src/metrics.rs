@@ -72,6 +72,14 @@ impl Metrics {
             "session_listen_failures_total",
             "Connections for such notifications that failed, or could not be made."
         );
+        describe_counter!(
+            "session_touches_total",
+            "Sessions whose last use was noted in the database."
+        );
+        describe_counter!(
+            "session_touches_dropped_total",
+            "Uses that were not noted, since too many were waiting."
+        );
         describe_gauge!("session_cached_entries", "Sessions held, by tier.");
         describe_gauge!("session_cached_bytes", "Bytes held, by tier.");
         describe_gauge!(
@@ -87,12 +95,15 @@ impl Metrics {
         for op in [
             "load",
             "load_replica",
+            "load_many",
             "version",
             "create",
             "update",
             "revoke",
+            "revoke_all",
             "list",
             "changes",
+            "touch",
             "prune",
         ] {
             db_query(op).increment(0);
@@ -102,6 +113,8 @@ impl Metrics {
         }
         notifications().increment(0);
         listen_failures().increment(0);
+        touches().increment(0);
+        touches_dropped().increment(0);
         Self {
             hot_hits: counter!("session_lookups_total", "tier" => "hot"),
             warm_hits: counter!("session_lookups_total", "tier" => "warm"),
@@ -135,6 +148,14 @@ pub(crate) fn notifications() -> Counter {
 
 pub(crate) fn listen_failures() -> Counter {
     counter!("session_listen_failures_total")
+}
+
+pub(crate) fn touches() -> Counter {
+    counter!("session_touches_total")
+}
+
+pub(crate) fn touches_dropped() -> Counter {
+    counter!("session_touches_dropped_total")
 }
 
 pub(crate) fn cached(tier: &'static str, entries: u64, bytes: u64) {

@@ -80,6 +80,22 @@ impl<D: SessionData> Session<D> {
         self.head().expires_at
     }
 
+    /// When it was last used before this request, as far as this node knows; to the second here,
+    /// up to `session.touch_interval` late of other nodes.
+    pub fn last_seen_at(&self) -> Timestamp {
+        self.entry.seen()
+    }
+
+    /// When its user last proved to be that user.
+    pub fn authenticated_at(&self) -> Timestamp {
+        self.head().authenticated_at
+    }
+
+    /// How well, as the application counts: see [`Login::assurance`](crate::Login::assurance).
+    pub fn assurance(&self) -> u8 {
+        self.head().assurance
+    }
+
     /// All that authentication needs.
     pub fn head(&self) -> &Head {
         self.entry.head()

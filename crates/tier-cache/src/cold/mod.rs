@@ -27,7 +27,10 @@ mod sqlite;
 pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sql::SqliteStore;
-pub use store::{Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row};
+pub use store::{
+    Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
+    Rotation, Row, Scope, WhenFull,
+};
 
 // What the trait speaks of, so that an implementation needs this crate alone.
-pub use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
+pub use session_core::{Key, Lineage, Mark, Salt, SessionId, Timestamp, UserId, Version};

@@ -1,12 +1,14 @@
 //! What is read and written, as rows and as SQL; the same for both databases.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable};
 use session_core::{Device, Head, Key, Lineage, Mark, SessionId, User, UserId, Version};
 
 use super::schema::sessions;
-use super::store::{Change, Changed, Changes, NewSession, RawBody, Row};
-use super::types::{Hash, Id, Json, Time, sql};
+use super::store::{Change, Changed, Changes, NewSession, RawBody, Rotation, Row};
+use super::types::{Hash, Id, Json, Salted, Time, sql};
 use crate::error::StoreError;
 
 /// Sessions with their users, each with the mark of the snapshot: see [`SessionRow`].
@@ -35,6 +37,12 @@ macro_rules! session_rows {
             sessions::created_at,
             sessions::last_seen_at,
             sessions::data,
+            sessions::authenticated_at,
+            sessions::assurance,
+            sessions::idle_seconds,
+            sessions::previous_refresh_hash,
+            sessions::refresh_salt,
+            sessions::refreshed_at,
         ))
     };
 }
@@ -63,6 +71,12 @@ pub(super) struct SessionRow {
     created_at: Time,
     last_seen_at: Time,
     data: Json,
+    authenticated_at: Time,
+    assurance: i16,
+    idle_seconds: Option<i32>,
+    previous_refresh: Option<Hash>,
+    refresh_salt: Option<Salted>,
+    refreshed_at: Option<Time>,
 }
 
 impl From<SessionRow> for Row {
@@ -84,6 +98,10 @@ impl From<SessionRow> for Row {
                 is_active: row.is_active && user_is_active,
                 revoked_at: row.revoked_at.map(|time| time.0),
                 expires_at: row.expires_at.0,
+                last_seen_at: row.last_seen_at.0,
+                idle_ttl: row.idle_seconds.map(seconds),
+                authenticated_at: row.authenticated_at.0,
+                assurance: u8::try_from(row.assurance).unwrap_or(0),
                 version: Version::new(row.version),
                 as_of: row.mark.map_or(Mark::ZERO, Mark::new),
                 access: row.access.map(|hash| hash.0),
@@ -91,6 +109,14 @@ impl From<SessionRow> for Row {
             },
             changed_at: Mark::new(row.changed_at),
             lineage: row.lineage.map_or(Lineage::ONLY, Lineage::new),
+            rotation: match (row.previous_refresh, row.refresh_salt, row.refreshed_at) {
+                (Some(previous), Some(salt), Some(at)) => Some(Rotation {
+                    previous: previous.0,
+                    salt: salt.0,
+                    at: at.0,
+                }),
+                _ => None,
+            },
             body: RawBody {
                 device: Device {
                     ip: row.ip.and_then(|ip| ip.parse().ok()),
@@ -98,11 +124,14 @@ impl From<SessionRow> for Row {
                     label: row.label.map(Into::into),
                 },
                 created_at: row.created_at.0,
-                last_seen_at: row.last_seen_at.0,
                 data: row.data.0,
             },
         }
     }
+}
+
+fn seconds(seconds: i32) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// What a key is compared with.
@@ -126,7 +155,7 @@ impl From<Key> for Wanted {
 #[diesel(table_name = sessions)]
 pub(super) struct NewRow {
     id: Id,
-    user_id: Option<i64>,
+    pub(super) user_id: Option<i64>,
     created_at: Time,
     last_seen_at: Time,
     expires_at: Time,
@@ -136,6 +165,9 @@ pub(super) struct NewRow {
     user_agent: Option<String>,
     label: Option<String>,
     data: Json,
+    authenticated_at: Time,
+    assurance: i16,
+    idle_seconds: Option<i32>,
 }
 
 impl TryFrom<NewSession> for NewRow {
@@ -146,7 +178,7 @@ impl TryFrom<NewSession> for NewRow {
             id: Id(new.id),
             user_id: new.user.map(|user| bundled("create", user)).transpose()?,
             created_at: Time(new.created_at),
-            last_seen_at: Time(new.created_at),
+            last_seen_at: Time(new.last_seen_at),
             expires_at: Time(new.expires_at),
             access_jti: new.access.map(Hash),
             refresh_token_hash: new.refresh.map(Hash),
@@ -154,6 +186,11 @@ impl TryFrom<NewSession> for NewRow {
             user_agent: new.device.user_agent.map(Into::into),
             label: new.device.label.map(Into::into),
             data: Json(new.data),
+            authenticated_at: Time(new.authenticated_at),
+            assurance: new.assurance.into(),
+            idle_seconds: new
+                .idle_ttl
+                .map(|ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX)),
         })
     }
 }
@@ -175,6 +212,10 @@ pub(super) struct ChangedColumns {
     expires_at: Option<Time>,
     access_jti: Option<Hash>,
     refresh_token_hash: Option<Hash>,
+    previous_refresh_hash: Option<Hash>,
+    refresh_salt: Option<Salted>,
+    refreshed_at: Option<Time>,
+    label: Option<String>,
     data: Option<Json>,
 }
 
@@ -186,16 +227,45 @@ impl ChangedColumns {
                 expires_at: None,
                 access: None,
                 refresh: None,
+                rotation: None,
+                label: None,
                 data: None,
             } => None,
             change => Some(Self {
                 expires_at: change.expires_at.map(Time),
                 access_jti: change.access.map(Hash),
                 refresh_token_hash: change.refresh.map(Hash),
+                previous_refresh_hash: change.rotation.map(|rotation| Hash(rotation.previous)),
+                refresh_salt: change.rotation.map(|rotation| Salted(rotation.salt)),
+                refreshed_at: change.rotation.map(|rotation| Time(rotation.at)),
+                label: change.label.map(Into::into),
                 data: change.data.map(Json),
             }),
         }
     }
+}
+
+/// Binds: when, whose (or null), which (or null), which not (or null), begun before (or null), the
+/// limit.
+pub(super) const REVOKE_ALL: &str = "\
+    UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
+        SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL \
+            AND ($2 IS NULL OR user_id = $2) AND ($3 IS NULL OR id = $3) \
+            AND ($4 IS NULL OR id <> $4) AND ($5 IS NULL OR created_at < $5) LIMIT $6) \
+    RETURNING id";
+
+/// Binds: when, whose, how many are to stay. Those that are over count for nothing.
+pub(super) const REVOKE_OLDEST: &str = "\
+    UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
+        SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL AND user_id = $2 AND expires_at > $1 \
+            ORDER BY last_seen_at DESC, created_at DESC, id LIMIT 1000000 OFFSET $3) \
+    RETURNING id";
+
+/// A row of either.
+#[derive(QueryableByName)]
+pub(super) struct IdRow {
+    #[diesel(sql_type = sql::Id)]
+    pub(super) id: Id,
 }
 
 /// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the

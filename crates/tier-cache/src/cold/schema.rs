@@ -10,7 +10,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
+    use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text};
     use crate::cold::types::sql::{Id, Instant, Json};
 
     sessions (id) {
@@ -27,6 +27,12 @@ diesel::table! {
         user_agent -> Nullable<Text>,
         label -> Nullable<Text>,
         data -> Json,
+        authenticated_at -> Instant,
+        assurance -> SmallInt,
+        idle_seconds -> Nullable<Integer>,
+        previous_refresh_hash -> Nullable<Binary>,
+        refresh_salt -> Nullable<Binary>,
+        refreshed_at -> Nullable<Instant>,
         version -> BigInt,
         changed_at_mark -> BigInt,
     }

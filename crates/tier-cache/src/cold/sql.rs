@@ -10,27 +10,31 @@ use std::time::Duration;
 use async_trait::async_trait;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::BigInt;
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use super::queries::{
     CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
-    NewRow, SessionRow, Wanted, bundled, changes, moved, session_rows,
+    IdRow, NewRow, REVOKE_ALL, REVOKE_OLDEST, SessionRow, Wanted, bundled, changes, moved,
+    session_rows,
 };
 use super::schema::{session_history, session_now, sessions, users};
-use super::store::{Change, Changes, ColdStore, NewSession, Pruned, Retention, Row};
-use super::types::{Id, Time, sql};
+use super::store::{
+    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope, WhenFull,
+};
+use super::types::{Id, Json, Time, sql};
 use crate::error::StoreError;
 use crate::metrics;
 
 /// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
 macro_rules! sql_store {
     (
-        $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal
+        $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal,
+        lock_user: $lock_user:literal, touch: $touch:literal
         $(, listener: $listener:ty, replica: $replica:ty)?
     ) => {
         $(#[$doc])*
@@ -168,11 +172,89 @@ macro_rules! sql_store {
                 Ok(version.await?.map(Version::new))
             }
 
-            async fn create(&self, session: NewSession) -> Result<(), StoreError> {
+            async fn load_many(&self, ids: Vec<SessionId>) -> Result<Vec<Row>, StoreError> {
+                let ids: Vec<Id> = ids.into_iter().map(Id).collect();
+                let rows = self.run("load_many", move |connection| {
+                    let query = session_rows!().filter(sessions::id.eq_any(ids));
+                    async move { query.load::<SessionRow>(connection).await }.boxed()
+                });
+                Ok(rows.await?.into_iter().map(Into::into).collect())
+            }
+
+            async fn create(
+                &self,
+                session: NewSession,
+                limit: Option<Limit>,
+            ) -> Result<Created, StoreError> {
+                let (at, replaces) = (Time(session.last_seen_at), session.replaces);
                 let row = NewRow::try_from(session)?;
+                if limit.is_none() && replaces.is_none() {
+                    let created = self.run("create", move |connection| {
+                        let insert = diesel::insert_into(sessions::table).values(row);
+                        async move { insert.execute(connection).await }.boxed()
+                    });
+                    created.await?;
+                    return Ok(Created::Yes { revoked: Vec::new() });
+                }
+                let creating = async move |connection: &mut $connection| {
+                    if let Some(user) = row.user_id {
+                        // Before any session, as a change of the user does it. Logins of one user
+                        // go one after the other from here on.
+                        diesel::sql_query($lock_user)
+                            .bind::<BigInt, _>(user)
+                            .execute(connection)
+                            .await?;
+                    }
+                    if let Some((old, version)) = replaces {
+                        let live = sessions::table
+                            .filter(sessions::id.eq(Id(old)))
+                            .filter(sessions::version.eq(version.get()))
+                            .filter(sessions::is_active.eq(true))
+                            .filter(sessions::revoked_at.is_null());
+                        let revoke = diesel::update(live).set((
+                            sessions::is_active.eq(false),
+                            sessions::revoked_at.eq(Some(at)),
+                        ));
+                        if revoke.execute(connection).await? == 0 {
+                            return Ok(Created::Overtaken);
+                        }
+                    }
+                    let mut revoked = Vec::new();
+                    if let Some((limit, user)) = limit.zip(row.user_id) {
+                        let most = i64::from(limit.most.max(1));
+                        if limit.when_full == WhenFull::Refuse {
+                            let live = sessions::table
+                                .filter(sessions::user_id.eq(user))
+                                .filter(sessions::is_active.eq(true))
+                                .filter(sessions::revoked_at.is_null())
+                                .filter(sessions::expires_at.gt(at));
+                            let live: i64 = live.count().get_result(connection).await?;
+                            if live >= most {
+                                return Err(DieselError::RollbackTransaction);
+                            }
+                        }
+                        let rows = diesel::sql_query(REVOKE_OLDEST)
+                            .bind::<sql::Instant, _>(at)
+                            .bind::<BigInt, _>(user)
+                            .bind::<BigInt, _>(most - 1)
+                            .load::<IdRow>(connection)
+                            .await?;
+                        revoked.extend(rows.into_iter().map(|row| row.id.0));
+                    }
+                    diesel::insert_into(sessions::table)
+                        .values(row)
+                        .execute(connection)
+                        .await?;
+                    Ok(Created::Yes { revoked })
+                };
                 self.run("create", move |connection| {
-                    let insert = diesel::insert_into(sessions::table).values(row);
-                    async move { insert.execute(connection).await.map(drop) }.boxed()
+                    async move {
+                        match connection.transaction(creating).await {
+                            Err(DieselError::RollbackTransaction) => Ok(Created::Full),
+                            created => created,
+                        }
+                    }
+                    .boxed()
                 })
                 .await
             }
@@ -211,6 +293,45 @@ macro_rules! sql_store {
                     async move { update.execute(connection).await }.boxed()
                 });
                 Ok(revoked.await? > 0)
+            }
+
+            async fn revoke_all(
+                &self,
+                scope: Scope,
+                at: Timestamp,
+                limit: u32,
+            ) -> Result<Vec<SessionId>, StoreError> {
+                let user = scope.user.map(|user| bundled("revoke_all", user)).transpose()?;
+                let rows = self.run("revoke_all", move |connection| {
+                    let update = diesel::sql_query(REVOKE_ALL)
+                        .bind::<sql::Instant, _>(Time(at))
+                        .bind::<Nullable<BigInt>, _>(user)
+                        .bind::<Nullable<sql::Id>, _>(scope.only.map(Id))
+                        .bind::<Nullable<sql::Id>, _>(scope.except.map(Id))
+                        .bind::<Nullable<sql::Instant>, _>(scope.begun_before.map(Time))
+                        .bind::<BigInt, _>(i64::from(limit));
+                    async move { update.load::<IdRow>(connection).await }.boxed()
+                });
+                Ok(rows.await?.into_iter().map(|row| row.id.0).collect())
+            }
+
+            async fn touch(
+                &self,
+                seen: Vec<(SessionId, Timestamp)>,
+                interval: Duration,
+            ) -> Result<u64, StoreError> {
+                let seen = seen.into_iter().map(|(id, at)| {
+                    serde_json::json!({ "id": id.to_string(), "at": at.unix_millis() })
+                });
+                let seen = Json(serde_json::Value::from_iter(seen).to_string().into());
+                let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+                let noted = self.run("touch", move |connection| {
+                    let update = diesel::sql_query($touch)
+                        .bind::<sql::Json, _>(seen)
+                        .bind::<BigInt, _>(interval);
+                    async move { update.execute(connection).await }.boxed()
+                });
+                Ok(noted.await? as u64)
             }
 
             async fn list(
@@ -323,6 +444,15 @@ sql_store!(
     PostgresStore,
     diesel_async::AsyncPgConnection,
     "postgres",
+    lock_user: "SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE",
+    // In one order, so that nodes that note the same sessions wait for each other and no more.
+    touch: "WITH due AS (\
+        SELECT sessions.id, seen.at FROM sessions JOIN (\
+            SELECT id, to_timestamp(at / 1000.0) AS at FROM jsonb_to_recordset($1) AS given(id uuid, at bigint)) seen \
+            ON seen.id = sessions.id \
+        WHERE sessions.last_seen_at <= seen.at - $2 * interval '1 ms' \
+        ORDER BY sessions.id FOR UPDATE OF sessions) \
+        UPDATE sessions SET last_seen_at = due.at FROM due WHERE sessions.id = due.id",
     listener: super::listen::Listener,
     replica: super::replica::Replica
 );
@@ -332,7 +462,12 @@ sql_store!(
     /// Sessions in a SQLite file, for one machine: all processes open the same file.
     SqliteStore,
     diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>,
-    "sqlite"
+    "sqlite",
+    // Writes nothing, but makes the transaction one that writes, before it reads.
+    lock_user: "UPDATE users SET is_active = is_active WHERE id = $1",
+    touch: "UPDATE sessions SET last_seen_at = seen.at FROM (\
+        SELECT value ->> 'id' AS id, value ->> 'at' AS at FROM json_each($1)) seen \
+        WHERE seen.id = sessions.id AND sessions.last_seen_at <= seen.at - $2"
 );
 
 /// How long a store waits for its database.

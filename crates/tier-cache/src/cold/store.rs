@@ -2,8 +2,9 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use session_core::{
-    Device, Head, Key, KeyHash, Lineage, Mark, SessionId, Timestamp, UserId, Version,
+    Device, Head, Key, KeyHash, Lineage, Mark, Salt, SessionId, Timestamp, UserId, Version,
 };
 
 use crate::error::StoreError;
@@ -60,6 +61,21 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Those of these sessions that there are, in any order, as [`load`](Self::load) reads them.
+    ///
+    /// The default loads them one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn load_many(&self, ids: Vec<SessionId>) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        for id in ids {
+            rows.extend(self.load(Key::Id(id)).await?);
+        }
+        Ok(rows)
+    }
+
     /// The session's version, by one cheap statement; `None` if there is no such session.
     ///
     /// # Errors
@@ -67,12 +83,19 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the database could not answer in time.
     async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError>;
 
-    /// Adds a session.
+    /// Adds a session, in one transaction with all that comes with it: if it
+    /// [replaces](NewSession::replaces) another, that is revoked, and its user's live sessions
+    /// are kept within the limit, if there is one, however many are added at the same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], also if there is no such user or the id or a key is taken.
-    async fn create(&self, session: NewSession) -> Result<(), StoreError>;
+    /// [`StoreError`], also if there is no such user or the id or a key is taken; then nothing
+    /// has happened.
+    async fn create(
+        &self,
+        session: NewSession,
+        limit: Option<Limit>,
+    ) -> Result<Created, StoreError>;
 
     /// Changes a session that is neither revoked nor switched off, if it is still at `version`.
     /// Returns whether it was.
@@ -93,6 +116,31 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`]; after a timeout the session may have been revoked or not.
     async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Revokes those sessions in `scope` that are active, at most `limit`, and returns which. The
+    /// caller goes on until there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; after a timeout they may have been revoked or not.
+    async fn revoke_all(
+        &self,
+        scope: Scope,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Notes when sessions were last seen, in one statement, where that was noted longer than
+    /// `interval` before. Returns how many were. It is no change that matters.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    async fn touch(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        interval: Duration,
+    ) -> Result<u64, StoreError>;
 
     /// A user's sessions that can be accepted at `now`, at most `limit`, the most recently seen
     /// first.
@@ -167,6 +215,8 @@ pub struct Row {
     pub changed_at: Mark,
     /// What the numbers are of.
     pub lineage: Lineage,
+    /// The refresh token before this one, if there was one.
+    pub rotation: Option<Rotation>,
     /// The rest.
     pub body: RawBody,
 }
@@ -178,8 +228,6 @@ pub struct RawBody {
     pub device: Device,
     /// When the user logged in.
     pub created_at: Timestamp,
-    /// When it was last seen.
-    pub last_seen_at: Timestamp,
     /// The application's data, as JSON text; `null` if it has none.
     pub data: Box<str>,
 }
@@ -191,10 +239,21 @@ pub struct NewSession {
     pub id: SessionId,
     /// Whose it is; `None` for a guest's.
     pub user: Option<UserId>,
-    /// When it begins.
+    /// The session that ends with this, if it is neither revoked nor switched off, and still at
+    /// this version.
+    pub replaces: Option<(SessionId, Version)>,
+    /// When it begins; that of the one it replaces, where it is the same but for its name.
     pub created_at: Timestamp,
+    /// Now.
+    pub last_seen_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// Unused for this long it ends too; in whole seconds.
+    pub idle_ttl: Option<Duration>,
+    /// When its user last proved to be that user.
+    pub authenticated_at: Timestamp,
+    /// How well.
+    pub assurance: u8,
     /// Hash of the access token's secret, or of a foreign `jti`.
     pub access: Option<KeyHash>,
     /// Hash of the refresh token's secret.
@@ -203,6 +262,27 @@ pub struct NewSession {
     pub device: Device,
     /// The application's data, as JSON text.
     pub data: Box<str>,
+}
+
+impl NewSession {
+    /// A guest's, with no keys, no device and no data.
+    pub fn new(id: SessionId, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            id,
+            user: None,
+            replaces: None,
+            created_at: now,
+            last_seen_at: now,
+            expires_at,
+            idle_ttl: None,
+            authenticated_at: now,
+            assurance: 0,
+            access: None,
+            refresh: None,
+            device: Device::default(),
+            data: "null".into(),
+        }
+    }
 }
 
 /// What to change of a session; what is `None` stays.
@@ -214,8 +294,120 @@ pub struct Change {
     pub access: Option<KeyHash>,
     /// A new refresh key.
     pub refresh: Option<KeyHash>,
+    /// What the new refresh key follows on.
+    pub rotation: Option<Rotation>,
+    /// A new name of the device.
+    pub label: Option<Box<str>>,
     /// New application data, as JSON text.
     pub data: Option<Box<str>>,
+}
+
+/// The trade of a refresh token for the one after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The hash of the one that was traded in.
+    pub previous: KeyHash,
+    /// The random part of what it was traded for.
+    pub salt: Salt,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How many live sessions a user may have, the new one included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// At least 1.
+    pub most: u32,
+    /// What becomes of a session too many.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of a login by a user who has as many sessions as allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The session that was not used for longest is revoked.
+    #[default]
+    RevokeOldest,
+    /// The login is refused.
+    Refuse,
+}
+
+/// Whether a session was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It was; and these were revoked to make room for it.
+    Yes {
+        /// Which.
+        revoked: Vec<SessionId>,
+    },
+    /// The user has as many sessions as allowed.
+    Full,
+    /// The session to replace is not at that version, or no longer accepted.
+    Overtaken,
+}
+
+/// Which sessions to revoke. Every condition narrows it; without any it is all there are.
+///
+/// ```
+/// use tier_cache::cold::{Scope, SessionId, Timestamp};
+///
+/// let this = SessionId::random();
+/// let log_out_elsewhere = Scope::user(7).except(this);
+/// let after_a_breach = Scope::everyone().begun_before(Timestamp::from_unix_millis(1_800_000_000_000));
+/// assert_ne!(log_out_elsewhere, after_a_breach);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Of this user alone.
+    pub user: Option<UserId>,
+    /// This one alone: with a user, only if it is theirs.
+    pub only: Option<SessionId>,
+    /// Not this one.
+    pub except: Option<SessionId>,
+    /// Those alone that began before this instant.
+    pub begun_before: Option<Timestamp>,
+}
+
+impl Scope {
+    /// All sessions of all users, and of guests.
+    pub const fn everyone() -> Self {
+        Self {
+            user: None,
+            only: None,
+            except: None,
+            begun_before: None,
+        }
+    }
+
+    /// All sessions of a user.
+    pub fn user(id: impl Into<UserId>) -> Self {
+        Self {
+            user: Some(id.into()),
+            ..Self::everyone()
+        }
+    }
+
+    /// Of these one alone, if it is among them: what a user may revoke in a list of devices.
+    #[must_use]
+    pub const fn only(mut self, id: SessionId) -> Self {
+        self.only = Some(id);
+        self
+    }
+
+    /// All of these but one.
+    #[must_use]
+    pub const fn except(mut self, id: SessionId) -> Self {
+        self.except = Some(id);
+        self
+    }
+
+    /// Those of these that began before an instant.
+    #[must_use]
+    pub const fn begun_before(mut self, instant: Timestamp) -> Self {
+        self.begun_before = Some(instant);
+        self
+    }
 }
 
 /// What changed since a mark.

@@ -14,7 +14,7 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::Binary;
-use session_core::{KeyHash, SessionId, Timestamp};
+use session_core::{KeyHash, Salt, SessionId, Timestamp};
 
 /// The types as SQL knows them.
 pub(super) mod sql {
@@ -63,11 +63,14 @@ pub(super) struct Json(pub(super) Box<str>);
 #[diesel(sql_type = Binary)]
 pub(super) struct Hash(pub(super) KeyHash);
 
-fn read_hash(bytes: &[u8]) -> deserialize::Result<Hash> {
-    let bytes = bytes
-        .try_into()
-        .map_err(|_| format!("a key hash has 16 bytes, not {}", bytes.len()))?;
-    Ok(Hash(KeyHash::from_bytes(bytes)))
+#[derive(Debug, Clone, Copy, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Binary)]
+pub(super) struct Salted(pub(super) Salt);
+
+/// Hashes and salts alike.
+fn sixteen(bytes: &[u8]) -> deserialize::Result<[u8; 16]> {
+    let exactly = bytes.try_into();
+    Ok(exactly.map_err(|_| format!("16 bytes are expected, not {}", bytes.len()))?)
 }
 
 #[cfg(feature = "postgres")]
@@ -136,7 +139,20 @@ mod postgres {
 
     impl FromSql<Binary, Pg> for Hash {
         fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-            read_hash(value.as_bytes())
+            Ok(Self(KeyHash::from_bytes(sixteen(value.as_bytes())?)))
+        }
+    }
+
+    impl FromSql<Binary, Pg> for Salted {
+        fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+            Ok(Self(Salt::from_bytes(sixteen(value.as_bytes())?)))
+        }
+    }
+
+    impl ToSql<Binary, Pg> for Salted {
+        fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+            out.write_all(self.0.as_bytes())?;
+            Ok(IsNull::No)
         }
     }
 
@@ -200,7 +216,21 @@ mod sqlite {
     impl FromSql<Binary, Sqlite> for Hash {
         fn from_sql(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
             let bytes = <Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?;
-            read_hash(&bytes)
+            Ok(Self(KeyHash::from_bytes(sixteen(&bytes)?)))
+        }
+    }
+
+    impl FromSql<Binary, Sqlite> for Salted {
+        fn from_sql(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+            let bytes = <Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?;
+            Ok(Self(Salt::from_bytes(sixteen(&bytes)?)))
+        }
+    }
+
+    impl ToSql<Binary, Sqlite> for Salted {
+        fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+            out.set_value(&self.0.as_bytes()[..]);
+            Ok(IsNull::No)
         }
     }
 

@@ -199,8 +199,9 @@ async fn replica<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<La
 /// From the cold tier.
 pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
     /// Each try reads a later snapshot, and what refuses it is known to the database before it
-    /// is known here; so the second try succeeds but for a change in that very moment.
-    const TRIES: u32 = 4;
+    /// is known here; so the second try succeeds but for a change in that very moment. Of a
+    /// session that many change at once there are many such moments.
+    const TRIES: u32 = 16;
 
     for _ in 0..TRIES {
         let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;

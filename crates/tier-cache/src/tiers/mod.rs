@@ -6,13 +6,21 @@
 //! | `start.rs` | how they are opened |
 //! | `read.rs` | how a session is found: hot, warm, cold |
 //! | `load.rs` | how a session that is not hot is brought there |
-//! | `write.rs` | how sessions are made, changed and revoked |
+//! | `login.rs` | how sessions begin, and go on under another name |
+//! | `update.rs` | how what a session holds is changed |
+//! | `refresh.rs` | how refresh tokens are traded, once each |
+//! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
+//! | `write.rs` | how the caches come to know what was written |
 
 mod load;
+mod login;
 #[cfg(test)]
 mod races;
 mod read;
+mod refresh;
+mod revoke;
 mod start;
+mod update;
 mod write;
 
 use std::fmt;
@@ -20,28 +28,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
+use futures_util::Stream;
 use session_core::{Key, TokenKeys};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use login::{Issued, Login};
 pub use read::Credential;
 pub(crate) use read::Shown;
+pub use revoke::{Listed, Receipt};
 pub use start::{StartError, TiersBuilder};
-pub use write::{Issued, Listed, Login, Receipt};
 
 use crate::clock::{Clock, Now};
 use crate::cold::ColdStore;
 use crate::config::TierConfig;
 use crate::data::SessionData;
+use crate::events::{Event, Events};
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::health::Health;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
+use crate::touch::Touch;
 use crate::warm::Warm;
 
 use load::{From, Loaded};
+use update::Turns;
+
+/// How often a change is tried against others' changes of the same session.
+const ATTEMPTS: u32 = 16;
 
 /// Sessions in three tiers: hot in the process, warm in Redis, cold in SQL.
 ///
@@ -99,6 +115,11 @@ pub(crate) struct Shared<D: SessionData> {
     flights: Flights<(Key, From), Loaded<D>>,
     /// Bounds the warm fills that run behind requests' backs; beyond it a fill is left out.
     fills: Arc<Semaphore>,
+    /// What happened to sessions.
+    pub(crate) events: Events,
+    /// Uses of sessions, to be noted in the database.
+    pub(crate) touches: mpsc::Sender<Touch>,
+    turns: Turns,
     /// The store told of changes since the last poll began.
     pub(crate) told: Notify,
     /// Nanoseconds of the [`Moment`] at which the last successful poll of the feed began.
@@ -128,6 +149,13 @@ impl<D: SessionData> Tiers<D> {
     /// Both clocks now, as the tiers read them.
     pub fn now(&self) -> Now {
         self.shared().clock.now()
+    }
+
+    /// What this node does to sessions from now on, and refuses requests for; see [`Event`]. It
+    /// ends with the tiers. A receiver that falls more than 4,096 events behind is told how many it
+    /// [missed](Event::Missed); nothing waits for it.
+    pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<D> {
+        self.shared().events.listen()
     }
 
     /// What each tier can do just now; no I/O.

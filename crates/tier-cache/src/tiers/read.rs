@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::config::{Promotion, Strictness};
 use crate::data::SessionData;
 use crate::error::Refusal;
+use crate::events::Event;
 use crate::hot::Entry;
 use crate::session::{Session, Tier};
 
@@ -43,6 +44,15 @@ impl std::convert::From<SessionId> for Credential {
 }
 
 impl Credential {
+    /// The session that it names, if it names one.
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Token(token) => Some(token.id()),
+            Self::Key(Key::Id(id)) => Some(*id),
+            Self::Key(_) => None,
+        }
+    }
+
     /// The hash of what it shows, if that is a token that we minted.
     fn minted(&self, shown: Shown) -> Option<KeyHash> {
         match (self, shown) {
@@ -87,27 +97,46 @@ impl<D: SessionData> Tiers<D> {
         strictness: Strictness,
     ) -> Result<Session<D>, Refusal> {
         let credential = credential.into();
+        if strictness != Strictness::Row
+            && let Some(found) = self.try_hot(&credential)
+        {
+            return self.confirm(found?, strictness).await;
+        }
+        let found = self.find_below(&credential, strictness).await;
+        found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
+    }
+
+    async fn find_below(
+        &self,
+        credential: &Credential,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
         if strictness == Strictness::Row {
-            let (key, shown) = self.shared().wanted(&credential);
-            self.shared().genuine(&credential)?;
+            let (key, shown) = self.shared().wanted(credential);
+            self.shared().genuine(credential)?;
             return self.reread(key, shown).await;
         }
-        let session = match self.try_hot(&credential) {
-            Some(found) => found?,
-            None => self.load(&credential).await?,
-        };
-        self.confirm(session, strictness).await
+        let session = self.load(credential).await?;
+        self.ask_again(session, strictness).await
     }
 
     /// The session, or why there is none, if that can be said with no I/O; trusting the caches
     /// as far as the fence lets them, whatever the configuration says.
     pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
+        let found = self.hot(credential)?;
+        Some(found.inspect_err(|refusal| {
+            self.shared().tell_refused(credential.session(), refusal);
+        }))
+    }
+
+    fn hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
         let shared = self.shared();
         let (key, shown) = shared.wanted(credential);
         if let Some((entry, now)) = shared.hot_entry(key) {
             match verdict(&entry, shown, now) {
                 Verdict::Accepted => {
                     shared.metrics.hot_hits.increment(1);
+                    shared.touch(&entry, now);
                     self.promote(&entry, now);
                     return Some(Ok(Session::new(self.clone(), entry, Tier::Hot, shown)));
                 }
@@ -131,8 +160,18 @@ impl<D: SessionData> Tiers<D> {
     /// # Errors
     ///
     /// As [`find_strict`](Self::find_strict).
-    #[tracing::instrument(level = "debug", name = "session.confirm", skip(self, session), fields(session = %session.id()))]
     pub async fn confirm(
+        &self,
+        session: Session<D>,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
+        let id = Some(session.id());
+        let confirmed = self.ask_again(session, strictness).await;
+        confirmed.inspect_err(|refusal| self.shared().tell_refused(id, refusal))
+    }
+
+    #[tracing::instrument(level = "debug", name = "session.confirm", skip(self, session), fields(session = %session.id()))]
+    async fn ask_again(
         &self,
         session: Session<D>,
         strictness: Strictness,
@@ -217,7 +256,10 @@ impl<D: SessionData> Tiers<D> {
             }
         }
         match verdict {
-            Verdict::Accepted => Ok(Session::new(self.clone(), landed.entry, landed.tier, shown)),
+            Verdict::Accepted => {
+                shared.touch(&landed.entry, now);
+                Ok(Session::new(self.clone(), landed.entry, landed.tier, shown))
+            }
             refused => Err(refused),
         }
     }
@@ -279,6 +321,13 @@ impl<D: SessionData> Shared<D> {
         (now.moment < trusted_until).then_some((entry, now))
     }
 
+    /// For the audit log.
+    pub(super) fn tell_refused(&self, session: Option<SessionId>, refusal: &Refusal) {
+        if let Some(reason) = refusal.into() {
+            self.events.tell(Event::Refused { session, reason });
+        }
+    }
+
     fn count_miss(&self, refusal: &Refusal) {
         if matches!(refusal, Refusal::Unknown) {
             self.metrics.misses.increment(1);
@@ -312,14 +361,19 @@ impl Verdict {
 
 pub(super) fn verdict<D>(entry: &Entry<D>, shown: Shown, now: Now) -> Verdict {
     let head = entry.head();
-    match head.standing(now.wall) {
-        Standing::Valid => {}
+    let standing = entry.standing(now.wall);
+    let refusal = match standing {
+        Standing::Valid => None,
         Standing::Revoked => return Verdict::Refused(Refusal::Revoked),
-        Standing::Expired if entry.stood(Standing::Expired) => {
-            return Verdict::Refused(Refusal::Expired);
-        }
-        // It may have been prolonged a moment ago, on another node.
-        Standing::Expired => return Verdict::Doubtful(Refusal::Expired),
+        Standing::Expired => Some(Refusal::Expired),
+        Standing::Idle => Some(Refusal::Idle),
+    };
+    if let Some(refusal) = refusal {
+        // It may have been prolonged, or used, on another node.
+        return match entry.stood(standing) {
+            true => Verdict::Refused(refusal),
+            false => Verdict::Doubtful(refusal),
+        };
     }
     let shows = match shown {
         Shown::Nothing => true,

@@ -7,18 +7,21 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::update::Turns;
 use super::{Owned, Shared, Tiers};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;
 use crate::config::{ConfigError, TierConfig};
 use crate::data::SessionData;
 use crate::error::StoreError;
+use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
 use crate::prune;
+use crate::touch;
 use crate::warm::Warm;
 
 impl<D: SessionData> Tiers<D> {
@@ -103,6 +106,7 @@ impl<D: SessionData> TiersBuilder<D> {
         };
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let (touches, told) = touch::channel();
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
@@ -114,6 +118,9 @@ impl<D: SessionData> TiersBuilder<D> {
             keys: self.keys,
             config: self.config,
             metrics,
+            events: Events::new(),
+            touches,
+            turns: Turns::new(),
             told: Notify::new(),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
@@ -127,6 +134,7 @@ impl<D: SessionData> TiersBuilder<D> {
         feed.poll().await;
         tasks.spawn(feed.run(stop.clone()));
         tasks.spawn(Arc::clone(&shared).hear_store(stop.clone()));
+        tasks.spawn(touch::run(Arc::clone(&shared), told, stop.clone()));
         tasks.spawn(prune::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
         if let Some(warm) = &shared.warm {

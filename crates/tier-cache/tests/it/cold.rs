@@ -52,16 +52,7 @@ fn millis(millis: i64) -> Timestamp {
 
 /// A session that begins and ends at these instants.
 fn new(begins: i64, ends: i64) -> NewSession {
-    NewSession {
-        id: SessionId::random(),
-        user: None,
-        created_at: millis(begins),
-        expires_at: millis(ends),
-        access: None,
-        refresh: None,
-        device: Device::default(),
-        data: "null".into(),
-    }
+    NewSession::new(SessionId::random(), millis(begins), millis(ends))
 }
 
 /// The year 2100.
@@ -78,7 +69,7 @@ async fn several_nodes_migrate_at_once(cold: Cold) {
         node.unwrap();
     }
     let store = open(&cold).await.unwrap();
-    store.create(new(0, LATER)).await.unwrap();
+    store.create(new(0, LATER), None).await.unwrap();
 }
 
 async fn a_session_is_read_as_it_was_written(cold: Cold) {
@@ -93,7 +84,7 @@ async fn a_session_is_read_as_it_was_written(cold: Cold) {
         ..new(1_700_000_000_123, LATER)
     };
     let id = written.id;
-    store.create(written.clone()).await.unwrap();
+    store.create(written.clone(), None).await.unwrap();
     let row = store.load(Key::Id(id)).await.unwrap().unwrap();
     assert_eq!((row.head.id, row.head.version), (id, Version::new(1)));
     assert_eq!(row.head.expires_at, written.expires_at);
@@ -117,7 +108,7 @@ async fn an_update_is_made_to_the_version_it_was_meant_for(cold: Cold) {
     let store = open(&cold).await.unwrap();
     let session = new(0, LATER);
     let id = session.id;
-    store.create(session).await.unwrap();
+    store.create(session, None).await.unwrap();
     let change = Change {
         data: Some("1".into()),
         ..Change::default()
@@ -140,7 +131,7 @@ async fn an_update_is_made_to_the_version_it_was_meant_for(cold: Cold) {
     // A change of nothing is none.
     let session = new(0, LATER);
     let id = session.id;
-    store.create(session).await.unwrap();
+    store.create(session, None).await.unwrap();
     assert!(
         store
             .update(id, Version::new(1), Change::default())
@@ -158,7 +149,7 @@ async fn changes_are_told_since_a_mark_and_cut_at_the_limit(cold: Cold) {
     for _ in 0..5 {
         let session = new(0, LATER);
         ids.push(session.id);
-        store.create(session).await.unwrap();
+        store.create(session, None).await.unwrap();
     }
     let changes = store.changes(start.up_to, 100).await.unwrap();
     assert_eq!(changes.sessions.len(), 5);
@@ -203,8 +194,8 @@ async fn pruning_removes_what_is_long_over_and_leaves_no_gap(cold: Cold) {
     let hour = Duration::from_secs(60 * 60);
     let (over, live) = (new(0, 1000), new(0, LATER));
     let (over_id, live_id) = (over.id, live.id);
-    store.create(over).await.unwrap();
-    store.create(live).await.unwrap();
+    store.create(over, None).await.unwrap();
+    store.create(live, None).await.unwrap();
     let start = store.changes(Mark::ZERO, 100).await.unwrap();
     let keep = Retention {
         tombstones: hour,
@@ -233,7 +224,7 @@ async fn pruning_removes_what_is_long_over_and_leaves_no_gap(cold: Cold) {
     // A session whose last change is older than the tombstones that are kept leaves none.
     let mut over = new(0, 1000);
     over.device.label = Some("over".into());
-    store.create(over.clone()).await.unwrap();
+    store.create(over.clone(), None).await.unwrap();
     eventually(
         "no tombstone is kept from before its last change",
         async || {
@@ -259,13 +250,13 @@ async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
     let store = open(&cold).await.unwrap();
     let session = new(0, LATER);
     let id = session.id;
-    store.create(session).await.unwrap();
+    store.create(session, None).await.unwrap();
     for n in 0..300_u64 {
         let waiting = async {
             match n % 3 {
                 0 => drop(store.load(Key::Id(id)).await),
                 1 => drop(store.changes(Mark::ZERO, 10).await),
-                _ => drop(store.create(new(0, LATER)).await),
+                _ => drop(store.create(new(0, LATER), None).await),
             }
         };
         // Polled a few times, then dropped.
@@ -280,8 +271,8 @@ async fn a_node_whose_clock_is_wrong_prunes_no_living_session(cold: Cold) {
     let store = open(&cold).await.unwrap();
     let (over, live) = (new(0, 1000), new(0, LATER));
     let id = live.id;
-    store.create(over).await.unwrap();
-    store.create(live).await.unwrap();
+    store.create(over, None).await.unwrap();
+    store.create(live, None).await.unwrap();
     let hour = Duration::from_secs(60 * 60);
     let keep = Retention {
         tombstones: hour,
@@ -322,7 +313,7 @@ async fn a_statement_that_takes_too_long_is_given_up_and_the_next_one_works() {
     store.migrate().await.unwrap();
     let session = new(0, LATER);
     let id = session.id;
-    store.create(session).await.unwrap();
+    store.create(session, None).await.unwrap();
     // Another program holds the row.
     let Cold::Postgres(database) = &cold else {
         unreachable!()

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use session_core::{Device, Key, TokenKind, UserId};
+use session_core::{Device, Key, TokenKind};
 use tier_cache::{Error, Login, Refusal, Tier};
 
 use crate::support::{Basket, Cold, Service, eventually, on_both, username};
@@ -11,13 +11,11 @@ on_both!(
     a_body_is_fetched_when_it_is_asked_for_and_is_hot_afterwards,
     a_full_warm_tier_brings_the_body_along,
     a_revoked_session_is_refused_by_every_node,
-    a_refresh_replaces_both_tokens_everywhere,
     concurrent_updates_lose_nothing,
     data_that_does_not_read_is_an_error_and_no_logout,
     data_that_is_too_large_is_refused_with_its_size,
     foreign_keys_find_the_session,
     a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again,
-    a_list_shows_the_devices_that_are_logged_in,
     a_session_of_an_unknown_user_is_refused,
     an_expired_session_is_refused_and_its_refusal_is_hot,
     a_guest_has_no_user,
@@ -107,35 +105,8 @@ async fn a_revoked_session_is_refused_by_every_node(cold: Cold) {
     here.revoke(issued.session.id()).await.unwrap();
 }
 
-async fn a_refresh_replaces_both_tokens_everywhere(cold: Cold) {
-    let service = Service::new(cold);
-    let (here, there) = (service.node().await, service.node().await);
-    let old = here.login(Login::guest()).await.unwrap();
-    there.find(old.access.clone()).await.unwrap();
-
-    let new = here.refresh(&old.refresh).await.unwrap();
-    assert_eq!(new.session.id(), old.session.id());
-    // The new one is known at once on a node whose caches know only the old one.
-    there.find(new.access.clone()).await.unwrap();
-    for node in [&here, &there] {
-        let refused = node.find(old.access.clone()).await.unwrap_err();
-        assert!(matches!(refused, Refusal::Replaced), "{refused}");
-        let refused = node.refresh(&old.refresh).await.unwrap_err();
-        assert!(
-            matches!(refused, Error::Refused(Refusal::Replaced)),
-            "{refused}"
-        );
-        let refused = node.refresh(&new.access).await.unwrap_err();
-        assert!(
-            matches!(refused, Error::Refused(Refusal::Malformed)),
-            "{refused}"
-        );
-    }
-    there.refresh(&new.refresh).await.unwrap();
-}
-
 async fn concurrent_updates_lose_nothing(cold: Cold) {
-    const WRITERS: u64 = 5;
+    const WRITERS: u64 = 100;
     let service = Service::new(cold);
     let nodes = [service.node().await, service.node().await];
     let issued = nodes[0].login(Login::guest()).await.unwrap();
@@ -145,10 +116,8 @@ async fn concurrent_updates_lose_nothing(cold: Cold) {
         let node = nodes[(writer % 2) as usize].clone();
         let access = issued.access.clone();
         writers.spawn(async move {
-            for _ in 0..4 {
-                let session = node.find(access.clone()).await.unwrap();
-                session.update(|basket| basket.count += 1).await.unwrap();
-            }
+            let session = node.find(access).await.unwrap();
+            session.update(|basket| basket.count += 1).await.unwrap();
         });
     }
     writers.join_all().await;
@@ -156,10 +125,7 @@ async fn concurrent_updates_lose_nothing(cold: Cold) {
         .find_strict(issued.access, tier_cache::Strictness::Row)
         .await
         .unwrap();
-    assert_eq!(
-        found.body().await.unwrap().data().unwrap().count,
-        WRITERS * 4
-    );
+    assert_eq!(found.body().await.unwrap().data().unwrap().count, WRITERS);
 }
 
 async fn data_that_does_not_read_is_an_error_and_no_logout(cold: Cold) {
@@ -267,33 +233,6 @@ async fn a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again(cold: Cold
     // Redis holds the trace of the old one under the key.
     let found = there.find(Key::AccessJti(jti)).await.unwrap();
     assert_eq!(found.id(), new.id());
-}
-
-async fn a_list_shows_the_devices_that_are_logged_in(cold: Cold) {
-    let service = Service::without_redis(cold);
-    let node = service.node().await;
-    let (ada, bob) = (service.cold.add_user("ada"), service.cold.add_user("bob"));
-    let device = |label: &str| Device {
-        label: Some(label.into()),
-        ..Device::default()
-    };
-    let phone = node
-        .login(Login::user(ada).device(device("phone")))
-        .await
-        .unwrap();
-    let laptop = node
-        .login(Login::user(ada).device(device("laptop")))
-        .await
-        .unwrap();
-    node.login(Login::user(bob).device(device("bob's")))
-        .await
-        .unwrap();
-    node.revoke(laptop.session.id()).await.unwrap();
-
-    let listed = node.list(UserId::Int(ada)).await.unwrap();
-    assert_eq!(listed.len(), 1, "{listed:?}");
-    assert_eq!(listed[0].id, phone.session.id());
-    assert_eq!(listed[0].device, device("phone"));
 }
 
 async fn a_session_of_an_unknown_user_is_refused(cold: Cold) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use testbed::Cluster;
 use tier_cache::cold::{
-    Change, Changes, ColdStore, Key, Mark, NewSession, PostgresStore, Pruned, Retention, Row,
-    SessionId, SqliteStore, Timestamp, UserId, Version,
+    Change, Changes, ColdStore, Created, Key, Limit, Mark, NewSession, PostgresStore, Pruned,
+    Retention, Row, Scope, SessionId, SqliteStore, Timestamp, UserId, Version,
 };
 use tier_cache::{Clock, Login, Refusal, StoreError, Strictness, Tier, Tiers};
 use tokio::sync::Semaphore;
@@ -218,8 +218,12 @@ impl ColdStore for Slow {
         self.inner.version(id).await
     }
 
-    async fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        self.inner.create(session).await
+    async fn create(
+        &self,
+        session: NewSession,
+        limit: Option<Limit>,
+    ) -> Result<Created, StoreError> {
+        self.inner.create(session, limit).await
     }
 
     async fn update(
@@ -233,6 +237,23 @@ impl ColdStore for Slow {
 
     async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
         self.inner.revoke(id, at).await
+    }
+
+    async fn revoke_all(
+        &self,
+        scope: Scope,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.inner.revoke_all(scope, at, limit).await
+    }
+
+    async fn touch(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        interval: Duration,
+    ) -> Result<u64, StoreError> {
+        self.inner.touch(seen, interval).await
     }
 
     async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {

@@ -2,13 +2,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Request, Response, StatusCode};
 use testbed::SqliteFile;
 use tier_cache::StoreError;
 use tier_cache::cold::{
-    Change, Changes, ColdStore, NewSession, Pruned, Retention, Row, SqliteStore,
+    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
+    SqliteStore,
 };
 use tower::{Service, ServiceExt};
 use tower_session::{
@@ -122,8 +124,12 @@ impl ColdStore for Store {
         self.called("version")?.version(id).await
     }
 
-    async fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        self.called("create")?.create(session).await
+    async fn create(
+        &self,
+        session: NewSession,
+        limit: Option<Limit>,
+    ) -> Result<Created, StoreError> {
+        self.called("create")?.create(session, limit).await
     }
 
     async fn update(&self, id: SessionId, at: Version, to: Change) -> Result<bool, StoreError> {
@@ -132,6 +138,23 @@ impl ColdStore for Store {
 
     async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
         self.called("revoke")?.revoke(id, at).await
+    }
+
+    async fn revoke_all(
+        &self,
+        scope: Scope,
+        at: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.called("revoke_all")?.revoke_all(scope, at, most).await
+    }
+
+    async fn touch(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        interval: Duration,
+    ) -> Result<u64, StoreError> {
+        self.called("touch")?.touch(seen, interval).await
     }
 
     async fn list(&self, of: UserId, at: Timestamp, most: u32) -> Result<Vec<Row>, StoreError> {

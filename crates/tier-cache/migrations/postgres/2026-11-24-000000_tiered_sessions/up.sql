@@ -28,11 +28,25 @@ CREATE TABLE sessions (
     user_agent         text,
     label              text,
     data               jsonb NOT NULL DEFAULT 'null',
+    -- What the login proved, and when; who asks for a recent or a strong one counts from here.
+    authenticated_at   timestamptz NOT NULL DEFAULT now(),
+    assurance          smallint NOT NULL DEFAULT 0,
+    -- Unused for longer than this it ends; NULL: never for that. It allows for `last_seen_at` being
+    -- noted late.
+    idle_seconds       integer,
+    -- The refresh token before this one, when it was traded in, and the random part of what it was
+    -- traded for; so that all who trade it in at the same time get the same.
+    previous_refresh_hash bytea,
+    refresh_salt       bytea,
+    refreshed_at       timestamptz,
     version            bigint NOT NULL DEFAULT 1,
     changed_at_mark    bigint NOT NULL DEFAULT 0,
     CONSTRAINT sessions_access_jti_key UNIQUE (access_jti),
     CONSTRAINT sessions_refresh_token_hash_key UNIQUE (refresh_token_hash),
-    CONSTRAINT sessions_hashes_check CHECK (octet_length(access_jti) = 16 AND octet_length(refresh_token_hash) = 16)
+    CONSTRAINT sessions_hashes_check CHECK (octet_length(access_jti) = 16 AND octet_length(refresh_token_hash) = 16
+        AND octet_length(previous_refresh_hash) = 16 AND octet_length(refresh_salt) = 16),
+    CONSTRAINT sessions_assurance_check CHECK (assurance BETWEEN 0 AND 255),
+    CONSTRAINT sessions_idle_check CHECK (idle_seconds > 0)
 );
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
 CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark);
@@ -116,10 +130,12 @@ BEGIN
         END IF;
         -- A new version number written by hand asks for a bump, as the users trigger does.
         IF NOT (NEW.version, NEW.user_id, NEW.is_active, NEW.revoked_at, NEW.expires_at, NEW.access_jti,
-                NEW.refresh_token_hash, NEW.ip, NEW.user_agent, NEW.label, NEW.data)
+                NEW.refresh_token_hash, NEW.ip, NEW.user_agent, NEW.label, NEW.data,
+                NEW.authenticated_at, NEW.assurance, NEW.idle_seconds)
            IS DISTINCT FROM
                (OLD.version, OLD.user_id, OLD.is_active, OLD.revoked_at, OLD.expires_at, OLD.access_jti,
-                OLD.refresh_token_hash, OLD.ip, OLD.user_agent, OLD.label, OLD.data)
+                OLD.refresh_token_hash, OLD.ip, OLD.user_agent, OLD.label, OLD.data,
+                OLD.authenticated_at, OLD.assurance, OLD.idle_seconds)
         THEN
             NEW.changed_at_mark := OLD.changed_at_mark;
             RETURN NEW;
@@ -157,10 +173,12 @@ END $$;
 CREATE TRIGGER sessions_number_late_change AFTER UPDATE ON sessions
     FOR EACH ROW WHEN (NEW.version = OLD.version AND
         (NEW.user_id, NEW.is_active, NEW.revoked_at, NEW.expires_at, NEW.access_jti,
-         NEW.refresh_token_hash, NEW.ip, NEW.user_agent, NEW.label, NEW.data)
+         NEW.refresh_token_hash, NEW.ip, NEW.user_agent, NEW.label, NEW.data,
+         NEW.authenticated_at, NEW.assurance, NEW.idle_seconds)
         IS DISTINCT FROM
         (OLD.user_id, OLD.is_active, OLD.revoked_at, OLD.expires_at, OLD.access_jti,
-         OLD.refresh_token_hash, OLD.ip, OLD.user_agent, OLD.label, OLD.data))
+         OLD.refresh_token_hash, OLD.ip, OLD.user_agent, OLD.label, OLD.data,
+         OLD.authenticated_at, OLD.assurance, OLD.idle_seconds))
     EXECUTE FUNCTION sessions_number_late_change();
 
 CREATE FUNCTION sessions_leave_tombstone() RETURNS trigger

@@ -31,6 +31,17 @@ CREATE TABLE sessions (
     user_agent         TEXT,
     label              TEXT,
     data               TEXT NOT NULL DEFAULT 'null' CHECK (json_valid(data)),
+    -- What the login proved, and when; who asks for a recent or a strong one counts from here.
+    authenticated_at   INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
+    assurance          INTEGER NOT NULL DEFAULT 0 CHECK (assurance BETWEEN 0 AND 255),
+    -- Unused for longer than this it ends; NULL: never for that. It allows for `last_seen_at` being
+    -- noted late.
+    idle_seconds       INTEGER CHECK (idle_seconds > 0),
+    -- The refresh token before this one, when it was traded in, and the random part of what it was
+    -- traded for; so that all who trade it in at the same time get the same.
+    previous_refresh_hash BLOB CHECK (length(previous_refresh_hash) = 16),
+    refresh_salt       BLOB CHECK (length(refresh_salt) = 16),
+    refreshed_at       INTEGER,
     version            INTEGER NOT NULL DEFAULT 1,
     changed_at_mark    INTEGER NOT NULL DEFAULT 0
 );
@@ -108,6 +119,8 @@ WHEN NEW.user_id IS NOT OLD.user_id
   OR NEW.expires_at IS NOT OLD.expires_at OR NEW.access_jti IS NOT OLD.access_jti
   OR NEW.refresh_token_hash IS NOT OLD.refresh_token_hash OR NEW.ip IS NOT OLD.ip
   OR NEW.user_agent IS NOT OLD.user_agent OR NEW.label IS NOT OLD.label OR NEW.data IS NOT OLD.data
+  OR NEW.authenticated_at IS NOT OLD.authenticated_at OR NEW.assurance IS NOT OLD.assurance
+  OR NEW.idle_seconds IS NOT OLD.idle_seconds
   OR ((NEW.version IS NOT OLD.version OR NEW.changed_at_mark IS NOT OLD.changed_at_mark)
       AND (NEW.changed_at_mark IS OLD.changed_at_mark
            OR NEW.changed_at_mark IS NOT (SELECT mark FROM session_history)))

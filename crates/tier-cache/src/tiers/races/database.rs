@@ -8,7 +8,8 @@ use session_core::{Device, Head, Key, Lineage, Mark, SessionId, Timestamp, UserI
 
 use crate::clock::{Clock, Moment};
 use crate::cold::{
-    Change, Changed, Changes, ColdStore, NewSession, Pruned, RawBody, Retention, Row,
+    Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
+    Row, Scope,
 };
 use crate::error::StoreError;
 use crate::sync::step;
@@ -34,27 +35,18 @@ struct Truth {
 
 impl Database {
     pub(super) fn new(clock: Clock, vague: bool) -> Self {
-        let head = Head {
-            id: SESSION,
-            user: None,
-            is_active: true,
-            revoked_at: None,
-            expires_at: clock.now().wall + Duration::from_secs(600),
-            version: Version::new(1),
-            as_of: Mark::ZERO,
-            access: None,
-            refresh: None,
-        };
+        let now = clock.now().wall;
+        let head = Head::new(SESSION, now, now + Duration::from_secs(600));
         let body = RawBody {
             device: Device::default(),
             created_at: Timestamp::from_unix_millis(0),
-            last_seen_at: Timestamp::from_unix_millis(0),
             data: "null".into(),
         };
         let row = Row {
             head,
             changed_at: Mark::new(1),
             lineage: Lineage::ONLY,
+            rotation: None,
             body,
         };
         let truth = Truth {
@@ -151,7 +143,20 @@ impl ColdStore for Database {
         unreachable!()
     }
 
-    async fn create(&self, _: NewSession) -> Result<(), StoreError> {
+    async fn create(&self, _: NewSession, _: Option<Limit>) -> Result<Created, StoreError> {
+        unreachable!()
+    }
+
+    async fn revoke_all(
+        &self,
+        _: Scope,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        unreachable!()
+    }
+
+    async fn touch(&self, _: Vec<(SessionId, Timestamp)>, _: Duration) -> Result<u64, StoreError> {
         unreachable!()
     }
 

@@ -23,15 +23,18 @@ use tokio_util::task::TaskTracker;
 
 use self::broken::Rule;
 use self::database::{Database, SESSION};
+use super::update::Turns;
 use super::{Owned, Shared, Shown, Tiers};
 use crate::clock::{Clock, Moment, Now};
 use crate::config::TierConfig;
+use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
 use crate::sync::schedules;
+use crate::touch;
 
 /// Half of B and a little more.
 const WHILE: Duration = Duration::from_secs(3);
@@ -85,6 +88,9 @@ impl World {
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             told: Notify::new(),
+            events: Events::new(),
+            touches: touch::channel().0,
+            turns: Turns::new(),
             tasks,
             stop: stop.clone(),
         };

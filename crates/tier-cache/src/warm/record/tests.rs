@@ -32,20 +32,23 @@ fn user() -> impl Strategy<Value = User> {
 
 fn head() -> impl Strategy<Value = Head> {
     let stamps = (any::<[u8; 16]>(), any::<i64>(), any::<i64>());
-    let times = (option::of(time()), time());
+    let times = (time(), time(), time());
+    let policy = (option::of(any::<u32>()), any::<u8>());
     let hashes = (option::of(hash()), option::of(hash()));
-    (stamps, option::of(user()), any::<bool>(), times, hashes).prop_map(
-        |((id, version, as_of), user, is_active, (revoked_at, expires_at), (access, refresh))| {
+    (stamps, option::of(user()), times, policy, hashes).prop_map(
+        |((id, version, as_of), user, times, (idle, assurance), (access, refresh))| {
+            let (expires_at, last_seen_at, authenticated_at) = times;
             Head {
-                id: SessionId::from_bytes(id),
                 user,
-                is_active,
-                revoked_at,
-                expires_at,
+                last_seen_at,
+                idle_ttl: idle.map(|seconds| Duration::from_secs(seconds.into())),
+                authenticated_at,
+                assurance,
                 version: Version::new(version),
                 as_of: Mark::new(as_of),
                 access,
                 refresh,
+                ..Head::new(SessionId::from_bytes(id), expires_at, expires_at)
             }
         },
     )
@@ -57,18 +60,15 @@ fn body() -> impl Strategy<Value = RawBody> {
         option::of(text()),
         option::of(text()),
     );
-    (device, time(), time(), text()).prop_map(
-        |((ip, user_agent, label), created_at, last_seen_at, data)| RawBody {
-            device: Device {
-                ip,
-                user_agent,
-                label,
-            },
-            created_at,
-            last_seen_at,
-            data,
+    (device, time(), text()).prop_map(|((ip, user_agent, label), created_at, data)| RawBody {
+        device: Device {
+            ip,
+            user_agent,
+            label,
         },
-    )
+        created_at,
+        data,
+    })
 }
 
 fn record() -> impl Strategy<Value = WarmRecord> {
@@ -202,21 +202,14 @@ fn a_record_larger_than_a_session_can_be_is_refused() {
     let key = place.key(PREFIX);
     let readable = |data: usize| {
         let record = WarmRecord::Session {
-            head: Head {
+            head: Head::new(
                 id,
-                user: None,
-                is_active: true,
-                revoked_at: None,
-                expires_at: Timestamp::from_unix_millis(0),
-                version: Version::new(1),
-                as_of: Mark::ZERO,
-                access: None,
-                refresh: None,
-            },
+                Timestamp::from_unix_millis(0),
+                Timestamp::from_unix_millis(0),
+            ),
             body: Some(RawBody {
                 device: Device::default(),
                 created_at: Timestamp::from_unix_millis(0),
-                last_seen_at: Timestamp::from_unix_millis(0),
                 data: "x".repeat(data).into(),
             }),
         };

@@ -152,20 +152,22 @@ fn calls<const N: usize>(calls: [(&str, u64); N]) -> BTreeMap<String, u64> {
 }
 
 fn head(id: SessionId, version: i64, as_of: i64) -> Head {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let now = Timestamp::from_unix_millis(1_800_000_000_000);
     Head {
-        id,
         user: Some(User {
             id: 4711.into(),
             email: "ada.lovelace@example.com".into(),
             username: "ada.lovelace".into(),
         }),
-        is_active: true,
-        revoked_at: None,
-        expires_at: Timestamp::from_unix_millis(1_800_000_000_000),
+        last_seen_at: now + HOUR,
+        idle_ttl: Some(HOUR),
+        assurance: 2,
         version: Version::new(version),
         as_of: Mark::new(as_of),
         access: Some(KeyHash::from_bytes([2; 16])),
         refresh: Some(KeyHash::from_bytes([4; 16])),
+        ..Head::new(id, now, now + DAY)
     }
 }
 

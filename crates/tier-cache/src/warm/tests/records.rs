@@ -55,7 +55,6 @@ async fn of_two_records_of_one_version_and_mark_the_later_stays() {
                 label: None,
             },
             created_at: Timestamp::from_unix_millis(1),
-            last_seen_at: Timestamp::from_unix_millis(2),
             data: r#"{"cart":[1,2]}"#.into(),
         }),
     };

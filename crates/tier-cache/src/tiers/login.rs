@@ -1,0 +1,412 @@
+//! How sessions begin, and go on under another name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::{
+    Device, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId,
+};
+
+use super::read::Shown;
+use super::{ATTEMPTS, Shared, Tiers};
+use crate::cold::{Created, Limit, NewSession, Row};
+use crate::data::{self, SessionData};
+use crate::error::{Error, Refusal};
+use crate::events::{Event, Reason};
+use crate::session::Session;
+
+/// A session to begin.
+#[derive(Clone, Debug)]
+pub struct Login<D> {
+    user: Option<UserId>,
+    device: Option<Device>,
+    data: Option<D>,
+    ttl: Option<Duration>,
+    idle_ttl: Option<Duration>,
+    assurance: u8,
+}
+
+impl<D> Login<D> {
+    /// A session of a user, who has just proved to be that user.
+    pub fn user(id: impl Into<UserId>) -> Self {
+        Self {
+            user: Some(id.into()),
+            ..Self::guest()
+        }
+    }
+
+    /// A session of nobody in particular yet; see [`Tiers::upgrade`].
+    pub fn guest() -> Self {
+        Self {
+            user: None,
+            device: None,
+            data: None,
+            ttl: None,
+            idle_ttl: None,
+            assurance: 0,
+        }
+    }
+
+    /// The device it is made on; by default nothing is known of it.
+    ///
+    /// Clients say what they like in these texts, so they are cut to 512 bytes each, and cleared of
+    /// U+0000, which PostgreSQL does not store.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// The application's data; by default its type's default.
+    #[must_use]
+    pub fn data(mut self, data: D) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// How long it lives; by default `session.ttl` of the configuration.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// How long it may go unused, to the second; by default `session.idle_ttl` of the
+    /// configuration.
+    #[must_use]
+    pub fn idle_ttl(mut self, ttl: Duration) -> Self {
+        self.idle_ttl = Some(ttl);
+        self
+    }
+
+    /// How well the user proved to be that user, as the application counts; by default 0. For
+    /// instance the authentication assurance level of NIST SP 800-63B, 1 to 3.
+    #[must_use]
+    pub fn assurance(mut self, level: u8) -> Self {
+        self.assurance = level;
+        self
+    }
+}
+
+/// A session with the tokens that its client needs. They are shown this once; nobody keeps them.
+#[derive(Clone, Debug)]
+pub struct Issued<D: SessionData> {
+    /// The session.
+    pub session: Session<D>,
+    /// Authenticates requests.
+    pub access: Token,
+    /// Buys a new pair of tokens, once.
+    pub refresh: Token,
+}
+
+impl<D: SessionData> Tiers<D> {
+    /// Begins a session, which is hot here and warm for the other nodes when this returns.
+    ///
+    /// If the future is dropped, the session may have begun; nobody has its tokens then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManySessions`] if the user has as many as allowed and the configuration refuses
+    /// more; [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`] (also if there is no
+    /// such user), and [`Error::Refused`] if the user was switched off meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub async fn login(&self, login: Login<D>) -> Result<Issued<D>, Error> {
+        let id = SessionId::random();
+        let minted = Minted::new(self, id);
+        let new = self.new_session(id, login, minted.hashes)?;
+        let session = self.begin(new).await?;
+        Ok(minted.issued(session))
+    }
+
+    /// Begins a session for tokens that someone else minted, such as JWTs of an identity
+    /// provider: it is found by [`Key::AccessJti`] and [`Key::Refresh`].
+    ///
+    /// # Errors
+    ///
+    /// As [`login`](Self::login); [`Error::Store`] also if another session has such a key.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub async fn adopt(
+        &self,
+        login: Login<D>,
+        access_jti: Option<&str>,
+        refresh: Option<&str>,
+    ) -> Result<Session<D>, Error> {
+        let foreign = |kind, key| self.keys().hash_foreign(kind, key);
+        let hashes = (
+            access_jti.map(|jti| foreign(TokenKind::Access, jti)),
+            refresh.map(|token| foreign(TokenKind::Refresh, token)),
+        );
+        let new = self.new_session(SessionId::random(), login, hashes)?;
+        self.begin(new).await
+    }
+
+    /// Makes a guest's session a user's, who has just proved to be that user: under a new name and
+    /// new tokens, so that whoever knew the old ones has nothing (session fixation; OWASP ASVS 5.0,
+    /// V7.2.4). What the login does not say stays as it was, the data above all. The old session
+    /// is dead when this returns, as one that was [revoked](Self::revoke) is.
+    ///
+    /// A user's session may be upgraded too, as when somebody else logs in on the same device.
+    ///
+    /// If the future is dropped, it may have happened; nobody has the new tokens then.
+    ///
+    /// # Errors
+    ///
+    /// As [`login`](Self::login); [`Error::Refused`] if the guest's session is no longer accepted,
+    /// and [`Error::Conflict`] if it was changed again and again meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub async fn upgrade(&self, guest: &Session<D>, login: Login<D>) -> Result<Issued<D>, Error> {
+        let new = self.new_session(SessionId::random(), login.clone(), (None, None))?;
+        self.succeed(guest, move |row| {
+            let mut new = new.clone();
+            if login.device.is_none() {
+                new.device = row.body.device;
+            }
+            if login.data.is_none() {
+                new.data = row.body.data;
+            }
+            new
+        })
+        .await
+    }
+
+    /// The same session under a new name and new tokens, as is due when its user gains privileges.
+    /// The old name and tokens are dead when this returns.
+    ///
+    /// If the future is dropped, it may have happened; nobody has the new tokens then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the session is no longer accepted; [`Error::Conflict`],
+    /// [`Error::Store`].
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub async fn rotate(&self, session: &Session<D>) -> Result<Issued<D>, Error> {
+        self.succeed(session, same).await
+    }
+
+    /// The same session after its user has proved again to be that user, this `well`: under a new
+    /// name and new tokens, and with a new term of life (step-up; OWASP ASVS 5.0, V7.5.3).
+    ///
+    /// # Errors
+    ///
+    /// As [`rotate`](Self::rotate).
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub async fn reauthenticate(&self, session: &Session<D>, well: u8) -> Result<Issued<D>, Error> {
+        let now = self.now().wall;
+        let expires_at = now + self.config().session.ttl;
+        self.succeed(session, move |row| NewSession {
+            expires_at: expires_at.max(row.head.expires_at),
+            authenticated_at: now,
+            assurance: well,
+            ..same(row)
+        })
+        .await
+    }
+
+    /// Puts another session in a session's place.
+    #[tracing::instrument(level = "debug", name = "session.succeed", skip_all, fields(session = %session.id()))]
+    async fn succeed(
+        &self,
+        session: &Session<D>,
+        next: impl Fn(Row) -> NewSession,
+    ) -> Result<Issued<D>, Error> {
+        let old = session.id();
+        for _ in 0..ATTEMPTS {
+            let row = self.row(old).await?;
+            let id = SessionId::random();
+            let minted = Minted::new(self, id);
+            let replaces = Some((old, row.head.version));
+            let new = NewSession {
+                id,
+                replaces,
+                last_seen_at: self.now().wall,
+                access: minted.hashes.0,
+                refresh: minted.hashes.1,
+                ..next(row)
+            };
+            match self.begin(new).await {
+                Ok(session) => return Ok(minted.issued(session)),
+                Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Conflict { attempts: ATTEMPTS })
+    }
+
+    /// The row of a session, if that can be accepted now.
+    pub(super) async fn row(&self, id: SessionId) -> Result<Row, Error> {
+        let shared = self.shared();
+        let Some(row) = shared.store.load(Key::Id(id)).await? else {
+            return Err(Refusal::Unknown.into());
+        };
+        match row.head.standing(shared.clock.now().wall) {
+            Standing::Valid => Ok(row),
+            Standing::Expired => Err(Refusal::Expired.into()),
+            Standing::Idle => Err(Refusal::Idle.into()),
+            Standing::Revoked => Err(Refusal::Revoked.into()),
+        }
+    }
+
+    fn new_session(
+        &self,
+        id: SessionId,
+        login: Login<D>,
+        (access, refresh): (Option<KeyHash>, Option<KeyHash>),
+    ) -> Result<NewSession, Error> {
+        let config = &self.config().session;
+        let data = match &login.data {
+            Some(data) => data::write(data, config.max_data.as_u64())?,
+            None => "null".into(),
+        };
+        let now = self.now().wall;
+        Ok(NewSession {
+            id,
+            user: login.user,
+            replaces: None,
+            created_at: now,
+            last_seen_at: now,
+            expires_at: now + login.ttl.unwrap_or(config.ttl),
+            // Its use is noted so much late, and nobody is to be logged out early for that.
+            idle_ttl: login
+                .idle_ttl
+                .or(config.idle_ttl)
+                .map(|ttl| whole_seconds(ttl + config.touch_interval)),
+            authenticated_at: now,
+            assurance: login.assurance,
+            access,
+            refresh,
+            device: bounded(login.device.unwrap_or_default()),
+            data,
+        })
+    }
+
+    #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %new.id))]
+    async fn begin(&self, new: NewSession) -> Result<Session<D>, Error> {
+        let limit = self.config().session.max_per_user.map(|most| Limit {
+            most,
+            when_full: self.config().session.when_full,
+        });
+        let tiers = self.clone();
+        self.write(async move |shared: Arc<Shared<D>>| {
+            let (id, user, replaces) = (new.id, new.user, new.replaces);
+            let revoked = match shared.store.create(new, limit).await? {
+                Created::Yes { revoked } => revoked,
+                Created::Full => {
+                    return Err(Error::TooManySessions {
+                        allowed: limit.map_or(0, |limit| limit.most),
+                    });
+                }
+                Created::Overtaken => return Err(Error::Conflict { attempts: 1 }),
+            };
+            if let Some((old, _)) = replaces {
+                shared.bury(old).await;
+                shared.events.tell(Event::Rotated {
+                    from: old,
+                    to: id,
+                    user,
+                });
+            } else {
+                let session = id;
+                shared.events.tell(Event::Created { session, user });
+            }
+            if !revoked.is_empty() {
+                shared.bury_all(revoked, Reason::Limit).await;
+            }
+            shared.land_written(id, tiers, Shown::Nothing).await
+        })
+        .await
+    }
+}
+
+/// A new pair of tokens, and what is stored of it.
+struct Minted {
+    access: Token,
+    refresh: Token,
+    hashes: (Option<KeyHash>, Option<KeyHash>),
+}
+
+impl Minted {
+    fn new<D: SessionData>(tiers: &Tiers<D>, id: SessionId) -> Self {
+        let keys = tiers.keys();
+        let access = keys.mint(TokenKind::Access, id);
+        let refresh = keys.mint(TokenKind::Refresh, id);
+        Self {
+            hashes: (Some(keys.hash(&access)), Some(keys.hash(&refresh))),
+            access,
+            refresh,
+        }
+    }
+
+    fn issued<D: SessionData>(self, session: Session<D>) -> Issued<D> {
+        Issued {
+            session,
+            access: self.access,
+            refresh: self.refresh,
+        }
+    }
+}
+
+/// All that a session has but its name and tokens.
+fn same(row: Row) -> NewSession {
+    NewSession {
+        id: row.head.id,
+        user: row.head.user.map(|user| user.id),
+        replaces: None,
+        created_at: row.body.created_at,
+        last_seen_at: row.head.last_seen_at,
+        expires_at: row.head.expires_at,
+        idle_ttl: row.head.idle_ttl,
+        authenticated_at: row.head.authenticated_at,
+        assurance: row.head.assurance,
+        access: None,
+        refresh: None,
+        device: row.body.device,
+        data: row.body.data,
+    }
+}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_millis().div_ceil(1000) as u64)
+}
+
+fn bounded(device: Device) -> Device {
+    Device {
+        ip: device.ip,
+        user_agent: device.user_agent.map(bounded_text),
+        label: device.label.map(bounded_text),
+    }
+}
+
+/// What a client says, as far as it is kept.
+pub(super) fn bounded_text(text: Box<str>) -> Box<str> {
+    const MOST: usize = 512;
+    if text.len() <= MOST && !text.contains('\0') {
+        return text;
+    }
+    let mut end = MOST.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace('\0', "").into()
+}
+
+/// A new end after a refresh at `now`: a new term, but within the longest time after the login.
+pub(super) fn prolonged<D: SessionData>(tiers: &Tiers<D>, row: &Row, now: Timestamp) -> Timestamp {
+    let config = &tiers.config().session;
+    let longest = row.head.authenticated_at + config.max_ttl;
+    (now + config.ttl).min(longest).max(row.head.expires_at)
+}

@@ -1,0 +1,144 @@
+//! How refresh tokens are traded, once each; and what becomes of one that is used twice.
+//!
+//! RFC 9700 §4.14.2: each refresh makes a new token and the old one void; if a void one is used,
+//! either the thief or the owner does it, and nobody can tell who. So the session ends.
+
+use std::sync::Arc;
+
+use session_core::{KeyHash, Salt, Token, TokenKind};
+
+use super::login::prolonged;
+use super::read::Shown;
+use super::{ATTEMPTS, Issued, Shared, Tiers};
+use crate::cold::{Change, Rotation, Row};
+use crate::data::SessionData;
+use crate::error::{Error, Refusal};
+use crate::events::{Event, Reason};
+
+impl<D: SessionData> Tiers<D> {
+    /// Trades a refresh token for a new pair of tokens and a new term of life, at most until
+    /// `session.max_ttl` after the login. The old pair is dead from then on.
+    ///
+    /// For `session.refresh_grace` the same token is answered with the *same* pair again, on every
+    /// node: for tabs that ask at once, and clients whose answer was lost. After that, whoever uses
+    /// it has a copy, or the owner has one: the session is revoked, and the audit log told.
+    ///
+    /// If the future is dropped, the token may have been traded in; it is answered again within the
+    /// grace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with [`Refusal::Reused`] for a token that was traded in before, or with
+    /// another [`Refusal`] if it is none of ours or the session is no longer accepted;
+    /// [`Error::Conflict`], [`Error::Store`].
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    #[tracing::instrument(level = "debug", name = "session.refresh", skip_all, fields(session = %token.id()))]
+    pub async fn refresh(&self, token: &Token) -> Result<Issued<D>, Error> {
+        let refreshed = self.trade(token).await;
+        if let Err(Error::Refused(refusal)) = &refreshed {
+            self.shared().tell_refused(Some(token.id()), refusal);
+        }
+        refreshed
+    }
+
+    async fn trade(&self, token: &Token) -> Result<Issued<D>, Error> {
+        let keys = self.keys();
+        if token.kind() != TokenKind::Refresh {
+            return Err(Refusal::Malformed.into());
+        }
+        if !keys.verify(token) {
+            return Err(Refusal::Forged.into());
+        }
+        let hash = keys.hash(token);
+        let shared = self.shared();
+        for _ in 0..ATTEMPTS {
+            let row = self.row(token.id()).await?;
+            let now = shared.clock.now().wall;
+            let salt = match row.rotation {
+                _ if row.head.refresh == Some(hash) => Salt::random(),
+                Some(last)
+                    if last.previous == hash
+                        && now.since(last.at) <= self.config().session.refresh_grace =>
+                {
+                    let traded = Traded::new(self, token, last.salt);
+                    return self.answer(token, traded).await;
+                }
+                _ => return Err(self.reused(token, &row).await?),
+            };
+            let traded = Traded::new(self, token, salt);
+            let change = Change {
+                expires_at: Some(prolonged(self, &row, now)),
+                access: Some(traded.hashes.0),
+                refresh: Some(traded.hashes.1),
+                rotation: Some(Rotation {
+                    previous: hash,
+                    salt,
+                    at: now,
+                }),
+                ..Change::default()
+            };
+            let shown = Shown::Refresh(traded.hashes.1);
+            let changed = self.change(token.id(), row.head.version, shown, change);
+            if let Some(session) = changed.await? {
+                shared.events.tell(Event::Refreshed {
+                    session: token.id(),
+                    user: session.user().map(|user| user.id),
+                });
+                return Ok(traded.issued(session));
+            }
+        }
+        Err(Error::Conflict { attempts: ATTEMPTS })
+    }
+
+    /// What was traded for the token a moment ago, by another request or on another node.
+    async fn answer(&self, token: &Token, traded: Traded) -> Result<Issued<D>, Error> {
+        let (tiers, id) = (self.clone(), token.id());
+        let shown = Shown::Refresh(traded.hashes.1);
+        let session = self
+            .write(async move |shared: Arc<Shared<D>>| shared.land_written(id, tiers, shown).await)
+            .await?;
+        Ok(traded.issued(session))
+    }
+
+    /// Ends the session of a token that was traded in before.
+    async fn reused(&self, token: &Token, row: &Row) -> Result<Error, Error> {
+        let session = token.id();
+        self.shared().events.tell(Event::ReuseDetected {
+            session,
+            user: row.head.user.as_ref().map(|user| user.id),
+        });
+        self.revoke_for(session, Reason::Reuse).await?;
+        Ok(Refusal::Reused.into())
+    }
+}
+
+/// What a refresh token is traded for, and what is stored of it.
+struct Traded {
+    access: Token,
+    refresh: Token,
+    hashes: (KeyHash, KeyHash),
+}
+
+impl Traded {
+    fn new<D: SessionData>(tiers: &Tiers<D>, token: &Token, salt: Salt) -> Self {
+        let keys = tiers.keys();
+        let access = keys.succeed(token, &salt, TokenKind::Access);
+        let refresh = keys.succeed(token, &salt, TokenKind::Refresh);
+        Self {
+            hashes: (keys.hash(&access), keys.hash(&refresh)),
+            access,
+            refresh,
+        }
+    }
+
+    fn issued<D: SessionData>(self, session: crate::session::Session<D>) -> Issued<D> {
+        Issued {
+            session,
+            access: self.access,
+            refresh: self.refresh,
+        }
+    }
+}

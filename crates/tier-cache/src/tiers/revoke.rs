@@ -1,0 +1,254 @@
+//! How sessions are revoked, and listed for whoever may revoke them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::iter;
+use serde::Serialize;
+use session_core::{Device, SessionId, Standing, Timestamp, UserId, Version};
+
+use super::{Shared, Tiers};
+use crate::clock::{Clock, Moment};
+use crate::cold::Scope;
+use crate::data::SessionData;
+use crate::error::Error;
+use crate::events::{Event, Reason};
+use crate::session::Session;
+
+/// A committed revocation.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    effective_at: Moment,
+    clock: Clock,
+    revoked: u64,
+}
+
+impl Receipt {
+    fn now<D: SessionData>(shared: &Shared<D>, revoked: u64) -> Self {
+        Self {
+            effective_at: shared.clock.now().moment + shared.config.fence.staleness_bound,
+            clock: shared.clock.clone(),
+            revoked,
+        }
+    }
+
+    /// From then on no node serves what was revoked.
+    pub fn effective_at(&self) -> Moment {
+        self.effective_at
+    }
+
+    /// How long until no node serves what was revoked: at most the staleness bound. Usually the
+    /// nodes hear of it within milliseconds.
+    pub fn effective_within(&self) -> Duration {
+        self.effective_at.since(self.clock.now().moment)
+    }
+
+    /// Waits until no node serves what was revoked. Cancellation-safe.
+    pub async fn settled(&self) {
+        loop {
+            let left = self.effective_within();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// How many sessions were active until then.
+    pub fn revoked(&self) -> u64 {
+        self.revoked
+    }
+}
+
+/// A session as its user sees it in a list of devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The session.
+    pub id: SessionId,
+    /// Whether it is the one that asks; see [`Session::siblings`].
+    pub current: bool,
+    /// Its version.
+    pub version: Version,
+    /// The device it was made on.
+    pub device: Device,
+    /// When the session began.
+    pub created_at: Timestamp,
+    /// When its user last proved to be that user.
+    pub authenticated_at: Timestamp,
+    /// When it was last seen, as far as the database knows: up to `session.touch_interval` later.
+    pub last_seen_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+impl<D: SessionData> Tiers<D> {
+    /// Revokes a session. When this returns it is committed, and most nodes know of it; after
+    /// [`Receipt::settled`] all do. A session that was revoked before, or never was, is no error.
+    ///
+    /// If the future is dropped, the session may have been revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the database could not be written; the session may still be accepted.
+    pub async fn revoke(&self, id: SessionId) -> Result<Receipt, Error> {
+        self.revoke_for(id, Reason::Asked).await
+    }
+
+    /// The same, for a reason that the audit log will tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke`](Self::revoke).
+    #[tracing::instrument(level = "debug", name = "session.revoke", skip_all, fields(session = %id))]
+    pub async fn revoke_for(&self, id: SessionId, reason: Reason) -> Result<Receipt, Error> {
+        self.write(async move |shared: Arc<Shared<D>>| {
+            let was_active = shared.store.revoke(id, shared.clock.now().wall).await?;
+            let receipt = Receipt::now(&shared, u64::from(was_active));
+            let user = shared.bury(id).await;
+            if was_active {
+                shared.events.tell(Event::Revoked {
+                    session: id,
+                    user,
+                    reason,
+                });
+            }
+            Ok(receipt)
+        })
+        .await
+    }
+
+    /// Revokes every session in a scope: all others of a user, all of a user, all that began before
+    /// an instant, all there are. In batches, each of which is a transaction: sessions that begin
+    /// meanwhile may be among them, unless the scope ends before.
+    ///
+    /// If the future is dropped, it goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the database could not be written; some may have been revoked. It may
+    /// be called again.
+    #[tracing::instrument(level = "debug", name = "session.revoke_all", skip_all)]
+    pub async fn revoke_all(&self, scope: Scope) -> Result<Receipt, Error> {
+        /// Sessions in a transaction, so that none locks many for long.
+        const BATCH: u32 = 500;
+        self.write(async move |shared: Arc<Shared<D>>| {
+            let mut revoked = 0;
+            loop {
+                let now = shared.clock.now().wall;
+                let ids = shared.store.revoke_all(scope, now, BATCH).await?;
+                let receipt = Receipt::now(&shared, revoked + ids.len() as u64);
+                if ids.is_empty() {
+                    return Ok(receipt);
+                }
+                revoked += ids.len() as u64;
+                let last = ids.len() < BATCH as usize;
+                shared.bury_all(ids, Reason::Asked).await;
+                if last {
+                    return Ok(receipt);
+                }
+            }
+        })
+        .await
+    }
+
+    /// The sessions of a user that can be accepted now, the most recently seen first; at most
+    /// 1,000.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn list(&self, user: UserId) -> Result<Vec<Listed>, Error> {
+        const MOST: u32 = 1000;
+        let shared = self.shared();
+        let now = shared.clock.now().wall;
+        let rows = shared.store.list(user, now, MOST).await?.into_iter();
+        let valid = rows.filter(|row| row.head.standing(now) == Standing::Valid);
+        let listed = valid.map(|row| Listed {
+            id: row.head.id,
+            current: false,
+            version: row.head.version,
+            device: row.body.device,
+            created_at: row.body.created_at,
+            authenticated_at: row.head.authenticated_at,
+            last_seen_at: row.head.last_seen_at,
+            expires_at: row.head.expires_at,
+        });
+        Ok(listed.collect())
+    }
+}
+
+impl<D: SessionData> Session<D> {
+    /// The sessions of the same user, this one marked; a guest's alone has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::list`].
+    pub async fn siblings(&self) -> Result<Vec<Listed>, Error> {
+        let Some(user) = self.user() else {
+            return Ok(Vec::new());
+        };
+        let mut listed = self.tiers().list(user.id).await?;
+        for session in &mut listed {
+            session.current = session.id == self.id();
+        }
+        Ok(listed)
+    }
+
+    /// Revokes this session: a logout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::revoke`].
+    pub async fn revoke(&self) -> Result<Receipt, Error> {
+        self.tiers().revoke(self.id()).await
+    }
+
+    /// Revokes all other sessions of the same user; of a guest there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::revoke_all`].
+    pub async fn revoke_others(&self) -> Result<Receipt, Error> {
+        match self.user() {
+            Some(user) => {
+                let others = Scope::user(user.id).except(self.id());
+                self.tiers().revoke_all(others).await
+            }
+            None => Ok(Receipt::now(self.tiers().shared(), 0)),
+        }
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    /// Makes every cache know that these were revoked; see [`bury`](Self::bury).
+    pub(super) async fn bury_all(self: &Arc<Self>, ids: Vec<SessionId>, reason: Reason) {
+        /// Told to Redis at once.
+        const AT_ONCE: usize = 64;
+        match self.store.load_many(ids.clone()).await {
+            Ok(rows) => {
+                let tell = iter(&rows).for_each_concurrent(AT_ONCE, |row| self.bury_row(row));
+                tell.await;
+                for row in rows {
+                    self.events.tell(Event::Revoked {
+                        session: row.head.id,
+                        user: row.head.user.map(|user| user.id),
+                        reason,
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "revoked; the caches hear of it by the feed");
+                for session in ids {
+                    self.hot.remove_below(session, Version::DELETED);
+                    self.events.tell(Event::Revoked {
+                        session,
+                        user: None,
+                        reason,
+                    });
+                }
+                self.told.notify_one();
+            }
+        }
+    }
+}

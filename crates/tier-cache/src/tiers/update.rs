@@ -1,0 +1,154 @@
+//! How what a session holds is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::{Key, SessionId, Version};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::load::From;
+use super::login::bounded_text;
+use super::read::{Shown, Verdict};
+use super::{ATTEMPTS, Shared, Tiers};
+use crate::cold::Change;
+use crate::data::{self, SessionData};
+use crate::error::{Error, Refusal};
+use crate::session::{BodyRef, Session};
+
+impl<D: SessionData> Tiers<D> {
+    /// Changes a session's data, whatever others do to the session at the same time: `change` is
+    /// made to what is stored, and made again to the newer data if that was changed meanwhile.
+    ///
+    /// If the future is dropped, the change may have been made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if others were faster many times over; [`Error::Refused`] if the
+    /// session is no longer accepted; [`Error::Data`] if what is stored does not read as `D`;
+    /// [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`].
+    #[tracing::instrument(level = "debug", name = "session.update", skip_all, fields(session = %session.id()))]
+    pub async fn update(
+        &self,
+        session: &Session<D>,
+        mut change: impl FnMut(&mut D),
+    ) -> Result<Session<D>, Error> {
+        let id = session.id();
+        let _turn = self.shared().turns.take(id).await;
+        let mut body = session.body_if_here();
+        let mut version = session.version();
+        for _ in 0..ATTEMPTS {
+            let (stored, at) = match body.take() {
+                Some(body) => (body, version),
+                None => {
+                    let newest = self.reread(Key::Id(id), session.shown()).await?;
+                    let newest = newest.body().await?;
+                    // The body's own: it may be a later one than the session's.
+                    version = newest.version();
+                    (newest, version)
+                }
+            };
+            let mut data = stored.data()?.clone();
+            change(&mut data);
+            let changed = Change {
+                data: Some(data::write(&data, self.config().session.max_data.as_u64())?),
+                ..Change::default()
+            };
+            if let Some(session) = self.change(id, at, session.shown(), changed).await? {
+                return Ok(session);
+            }
+        }
+        Err(Error::Conflict { attempts: ATTEMPTS })
+    }
+
+    /// Gives a session's device a name that its user knows it by, cut to 512 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the session is no longer accepted; [`Error::Conflict`],
+    /// [`Error::Store`].
+    #[tracing::instrument(level = "debug", name = "session.rename", skip_all, fields(session = %id))]
+    pub async fn name_device(&self, id: SessionId, name: &str) -> Result<Session<D>, Error> {
+        let _turn = self.shared().turns.take(id).await;
+        for _ in 0..ATTEMPTS {
+            let row = self.row(id).await?;
+            let change = Change {
+                label: Some(bounded_text(name.into())),
+                ..Change::default()
+            };
+            let changed = self.change(id, row.head.version, Shown::Nothing, change);
+            if let Some(session) = changed.await? {
+                return Ok(session);
+            }
+        }
+        Err(Error::Conflict { attempts: ATTEMPTS })
+    }
+
+    /// The body of a session at `version` or newer, from the database if it is not hot.
+    pub(crate) async fn whole(
+        &self,
+        id: SessionId,
+        version: Version,
+    ) -> Result<BodyRef<D>, Refusal> {
+        /// A load that was under way, or a copy of the database, may be older than the version; and
+        /// a newer head may have come to the hot tier before the body that was read. The next
+        /// load asks the database itself, and knows of all that.
+        const TRIES: u32 = 4;
+
+        for attempt in 0..TRIES {
+            let loaded = match attempt {
+                0 => self.shared().load(Key::Id(id), From::Cold).await.0,
+                _ => self.shared().load_fresh(Key::Id(id)).await,
+            };
+            let session = self
+                .judge(loaded?, Shown::Nothing)
+                .map_err(Verdict::into_refusal)?;
+            if let Some(body) = session.body_if_here()
+                && body.version() >= version
+            {
+                return Ok(body);
+            }
+        }
+        Err(self.shared().too_late())
+    }
+
+    /// Makes a change if the session is still at `version`; `None` if it is not.
+    pub(super) async fn change(
+        &self,
+        id: SessionId,
+        version: Version,
+        shown: Shown,
+        change: Change,
+    ) -> Result<Option<Session<D>>, Error> {
+        let tiers = self.clone();
+        self.write(async move |shared: Arc<Shared<D>>| {
+            if !shared.store.update(id, version, change).await? {
+                return Ok(None);
+            }
+            shared.land_written(id, tiers, shown).await.map(Some)
+        })
+        .await
+    }
+}
+
+/// Whose turn it is to change a session, among the requests of this node: those of one session go
+/// one after the other, where all at once would make each but one try again. Nothing rests on it;
+/// the database decides.
+pub(crate) struct Turns([Semaphore; Self::QUEUES]);
+
+impl Turns {
+    /// Sessions share them by chance.
+    const QUEUES: usize = 64;
+    /// Then one goes ahead all the same.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| Semaphore::new(1)))
+    }
+
+    async fn take(&self, id: SessionId) -> Option<SemaphorePermit<'_>> {
+        let queue = usize::from(id.as_bytes()[15]) % Self::QUEUES;
+        let turn = timeout(Self::PATIENCE, self.0[queue].acquire()).await;
+        turn.ok()?.ok()
+    }
+}

@@ -1,0 +1,162 @@
+//! Refresh tokens: traded once each, whoever asks, and however many ask at once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use session_core::Token;
+use tier_cache::{Clock, Error, Event, Login, Reason, Refusal, Tiers};
+
+use crate::support::{Basket, Cold, Service, on_both};
+
+on_both!(
+    a_refresh_replaces_both_tokens_everywhere,
+    a_hundred_refreshes_at_once_are_one_rotation_and_one_answer,
+    rfc_9700_4_14_2_a_token_that_is_used_twice_ends_the_session,
+    a_token_of_two_refreshes_ago_ends_the_session_too,
+    a_session_is_not_refreshed_past_its_longest_life,
+    what_is_not_a_refresh_token_ends_nothing,
+);
+
+fn refused(error: &Error) -> &Refusal {
+    match error {
+        Error::Refused(refusal) => refusal,
+        other => panic!("not refused: {other}"),
+    }
+}
+
+async fn on_a_clock(service: &Service) -> (Clock, Tiers<Basket>) {
+    let clock = Clock::manual();
+    let node = Tiers::builder(service.quiet(), service.keys())
+        .clock(clock.clone())
+        .start()
+        .await
+        .unwrap();
+    (clock, node)
+}
+
+async fn a_refresh_replaces_both_tokens_everywhere(cold: Cold) {
+    let service = Service::new(cold);
+    let (here, there) = (service.node().await, service.node().await);
+    let old = here.login(Login::guest()).await.unwrap();
+    there.find(old.access.clone()).await.unwrap();
+
+    let new = here.refresh(&old.refresh).await.unwrap();
+    assert_eq!(new.session.id(), old.session.id());
+    // The new one is known at once on a node whose caches know only the old one.
+    there.find(new.access.clone()).await.unwrap();
+    for node in [&here, &there] {
+        let refused = node.find(old.access.clone()).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Replaced), "{refused}");
+    }
+    let newer = there.refresh(&new.refresh).await.unwrap();
+    here.find(newer.access.clone()).await.unwrap();
+    let refused = here.find(new.access).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Replaced), "{refused}");
+}
+
+async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_answer(cold: Cold) {
+    let service = Service::new(cold);
+    let mut config = service.config();
+    // As long as a slow machine may take for all of them.
+    config.session.refresh_grace = Duration::from_secs(600);
+    let nodes = [
+        service.node_with(config.clone()).await,
+        service.node_with(config).await,
+    ];
+    let issued = nodes[0].login(Login::guest()).await.unwrap();
+    let mut refreshes = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let (node, token) = (nodes[n % 2].clone(), issued.refresh.clone());
+        refreshes.spawn(async move { node.refresh(&token).await });
+    }
+    let text = |token: &Token| token.expose().to_string();
+    let mut answers = HashSet::new();
+    for refreshed in refreshes.join_all().await {
+        let refreshed = refreshed.unwrap();
+        nodes[1].find(refreshed.access.clone()).await.unwrap();
+        answers.insert((text(&refreshed.access), text(&refreshed.refresh)));
+    }
+    assert_eq!(answers.len(), 1, "all get the same pair");
+    assert_eq!(service.cold.version(issued.session.id()), 2, "one rotation");
+}
+
+async fn rfc_9700_4_14_2_a_token_that_is_used_twice_ends_the_session(cold: Cold) {
+    let service = Service::new(cold);
+    let (clock, node) = on_a_clock(&service).await;
+    let ada = service.cold.add_user("ada");
+    let stolen = node.login(Login::user(ada)).await.unwrap();
+    let id = stolen.session.id();
+    let traded = node.refresh(&stolen.refresh).await.unwrap();
+    let mut events = node.events();
+
+    // Within the grace it is an answer that was lost.
+    let again = node.refresh(&stolen.refresh).await.unwrap();
+    assert_eq!(again.access.expose(), traded.access.expose());
+    clock.advance(Duration::from_secs(11));
+    let error = node.refresh(&stolen.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+
+    // Whichever of the two is the thief: neither has a session now.
+    for token in [stolen.access, traded.access] {
+        assert!(node.find(token).await.is_err());
+    }
+    let error = node.refresh(&traded.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Revoked), "{error}");
+    let active = "SELECT count(*) FROM sessions WHERE is_active";
+    assert_eq!(service.cold.sql(active).trim(), "0");
+
+    let told = events.next().await.unwrap();
+    assert!(
+        matches!(told, Event::ReuseDetected { session, user: Some(_) } if session == id),
+        "{told:?}"
+    );
+    let told = events.next().await.unwrap();
+    let reason = Reason::Reuse;
+    assert!(
+        matches!(told, Event::Revoked { session, reason: why, .. } if session == id && why == reason),
+        "{told:?}"
+    );
+}
+
+async fn a_token_of_two_refreshes_ago_ends_the_session_too(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let node = service.quiet_node().await;
+    let first = node.login(Login::guest()).await.unwrap();
+    let second = node.refresh(&first.refresh).await.unwrap();
+    let third = node.refresh(&second.refresh).await.unwrap();
+    // Within the grace: but the client has had its answer, and used it.
+    let error = node.refresh(&first.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+    assert!(node.find(third.access).await.is_err());
+}
+
+async fn a_session_is_not_refreshed_past_its_longest_life(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let (clock, node) = on_a_clock(&service).await;
+    let begun = clock.now().wall;
+    let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+    let mut issued = node.login(Login::guest()).await.unwrap();
+    assert_eq!(issued.session.expires_at(), begun + hours(12));
+    while clock.now().wall.since(begun) < hours(30 * 24 - 11) {
+        clock.advance(hours(11));
+        issued = node.refresh(&issued.refresh).await.unwrap();
+    }
+    assert_eq!(issued.session.expires_at(), begun + hours(30 * 24));
+    clock.advance(hours(11));
+    let error = node.refresh(&issued.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Expired), "{error}");
+}
+
+async fn what_is_not_a_refresh_token_ends_nothing(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let node = service.quiet_node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let error = node.refresh(&issued.access).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Malformed), "{error}");
+    let forged = session_core::TokenKeys::random()
+        .mint(session_core::TokenKind::Refresh, issued.session.id());
+    let error = node.refresh(&forged).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Forged), "{error}");
+    node.find(issued.access).await.unwrap();
+}
