@@ -4,6 +4,7 @@ mod cold;
 mod config;
 mod counting;
 mod fence;
+mod leaks;
 mod life;
 mod limits;
 mod metrics;
