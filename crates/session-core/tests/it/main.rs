@@ -1,5 +1,6 @@
 //! The domain's tests.
 
+mod codec;
 mod ring;
 mod token;
 
