@@ -24,6 +24,9 @@ mod prune;
 mod push;
 mod session;
 mod sync;
+#[cfg(all(feature = "test-hooks", feature = "redis"))]
+#[doc(hidden)]
+pub mod test_hooks;
 mod tiers;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;

@@ -59,6 +59,8 @@ use crate::config::WarmConfig;
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::absent::Warm;
 pub(crate) use self::content::WarmRecord;
+#[cfg(all(feature = "test-hooks", feature = "redis"))]
+pub(crate) use self::record::{Place, decode, encode, seal};
 #[cfg(feature = "redis")]
 pub(crate) use self::record::{ordered, unordered};
 #[cfg(feature = "redis")]

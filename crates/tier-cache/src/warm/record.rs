@@ -40,7 +40,7 @@ const MAX: usize = 17 << 20;
 
 /// Where a record stands: under its session's id, or under a foreign key of the session.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Session(SessionId),
     Foreign(KeyHash),
 }
@@ -58,7 +58,7 @@ impl Place {
     }
 
     /// The key in Redis.
-    pub(super) fn key(self, prefix: &str) -> String {
+    pub(crate) fn key(self, prefix: &str) -> String {
         let (mark, bytes) = match &self {
             Self::Session(id) => (":", id.as_bytes()),
             Self::Foreign(hash) => (":f:", hash.as_bytes()),
@@ -72,7 +72,7 @@ impl Place {
 }
 
 /// The record as it stands under `key`, which is the key of `place`.
-pub(super) fn encode(
+pub(crate) fn encode(
     record: &WarmRecord,
     place: Place,
     key: &str,
@@ -105,7 +105,7 @@ pub(super) fn encode(
 
 /// The record that was written under `key`; `None` if it was not written there by us, or not in
 /// a way that we know, or of another lineage.
-pub(super) fn decode(
+pub(crate) fn decode(
     bytes: &[u8],
     place: Place,
     key: &str,
@@ -158,7 +158,7 @@ fn epoch(lineage: Lineage) -> u8 {
         .fold(FORMAT, |epoch, byte| epoch ^ byte)
 }
 
-fn seal(key: &str, content: &[u8], lineage: Lineage, keys: &TokenKeys) -> [u8; SEAL] {
+pub(crate) fn seal(key: &str, content: &[u8], lineage: Lineage, keys: &TokenKeys) -> [u8; SEAL] {
     let mut place = Vec::with_capacity(8 + key.len());
     place.extend_from_slice(&lineage.get().to_le_bytes());
     place.extend_from_slice(key.as_bytes());
