@@ -118,15 +118,16 @@ impl TokenKeys {
     ///
     /// If the system has no random generator; nothing secure can be done without one.
     pub fn mint(&self, kind: TokenKind, id: SessionId) -> Token {
-        let mut secret = [0; 16];
-        fill_random(&mut secret);
-        let mac = mac(&self.ring[self.signs], kind, id, &secret);
-        Token {
+        // Made in its place, so that no copy of the secret stays behind.
+        let mut token = Token {
             kind,
             id,
-            secret,
-            mac,
-        }
+            secret: [0; 16],
+            mac: [0; 16],
+        };
+        fill_random(&mut token.secret);
+        token.mac = mac(&self.ring[self.signs], kind, id, &token.secret);
+        token
     }
 
     /// The token of this kind that `refresh` is traded for, with `salt`; the same whenever asked.
