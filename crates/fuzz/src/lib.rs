@@ -6,7 +6,7 @@
 //! cargo-fuzz` and a nightly toolchain:
 //!
 //! ```text
-//! cd crates/fuzz
+//! cd crates/fuzz && mkdir -p libfuzzer/corpus/token
 //! cargo +nightly fuzz run --fuzz-dir libfuzzer token libfuzzer/corpus/token seeds/token
 //! ```
 //!
