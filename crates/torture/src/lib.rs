@@ -61,6 +61,8 @@ pub struct Plan {
     pub redis: bool,
     /// Whether the nodes read from a replica of the database too.
     pub replica: bool,
+    /// Whether clients revoke by plain SQL too, of which nobody tells Redis.
+    pub by_sql: bool,
     /// What goes wrong; nothing if there is none.
     pub faults: Vec<Fault>,
     /// Whether the nodes' gate is switched off, so that they break the promise.

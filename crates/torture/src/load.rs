@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// Sessions that the clients keep alive between them.
 const SESSIONS: usize = 60;
+/// How long a client that got no answer waits before it asks anything again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 struct Known {
@@ -29,6 +31,7 @@ struct Known {
 pub(crate) struct Load<'w> {
     world: &'w World,
     seed: u64,
+    by_sql: bool,
     clock: Clock,
     known: Mutex<Vec<Known>>,
     history: Mutex<History>,
@@ -39,6 +42,7 @@ impl<'w> Load<'w> {
         Self {
             world,
             seed: plan.seed,
+            by_sql: plan.by_sql,
             clock: Clock::system(),
             known: Mutex::default(),
             history: Mutex::default(),
@@ -55,7 +59,10 @@ impl<'w> Load<'w> {
             if line.is_none() {
                 *line = Line::open(self.world.nodes[node].address).ok();
             }
-            let Some(open) = line else { continue };
+            let Some(open) = line else {
+                thread::sleep(PAUSE);
+                continue;
+            };
             if self.step(&mut random, node, open).is_err() {
                 *line = None;
             }
@@ -83,34 +90,37 @@ impl<'w> Load<'w> {
         };
         match random.u32(..1000) {
             0..4 => self.revoke(chosen, line),
-            4..7 => self.revoke_by_sql(chosen, random),
+            4..7 if self.by_sql => self.revoke_by_sql(chosen, random),
             7..60 => self.increment(chosen, line),
             _ => self.read(chosen, node, line),
         }
     }
 
     fn login(&self, line: &mut Line) -> std::io::Result<()> {
-        self.did("logins");
-        if let Say::Session {
+        let said = ask(line, &Ask::Login);
+        let Ok(Say::Session {
             id,
             token: Some(token),
             ..
-        } = line.ask(&Ask::Login)?
-        {
-            lock(&self.known).push(Known {
-                id,
-                token,
-                counted: 0,
-                in_doubt: 0,
-                over: false,
-            });
-        }
+        }) = said
+        else {
+            self.did("logins failed");
+            return said.map(drop);
+        };
+        self.did("logins");
+        lock(&self.known).push(Known {
+            id,
+            token,
+            counted: 0,
+            in_doubt: 0,
+            over: false,
+        });
         Ok(())
     }
 
     fn read(&self, chosen: usize, node: usize, line: &mut Line) -> std::io::Result<()> {
         let token = lock(&self.known)[chosen].token.clone();
-        let said = line.ask(&Ask::Find { token })?;
+        let said = ask(line, &Ask::Find { token })?;
         // One lock after the other, never one within the other.
         let over = lock(&self.known)[chosen].over;
         let mut history = lock(&self.history);
@@ -154,15 +164,16 @@ impl<'w> Load<'w> {
             known[chosen].in_doubt += 1;
             known[chosen].token.clone()
         };
-        self.did("updates");
-        if let Say::Session { .. } = line.ask(&Ask::Increment { token })? {
-            let mut known = lock(&self.known);
-            known[chosen].in_doubt -= 1;
-            known[chosen].counted += 1;
-        } else {
+        let said = ask(line, &Ask::Increment { token });
+        let Ok(Say::Session { .. }) = said else {
             // It may have been made.
             self.did("updates in doubt");
-        }
+            return said.map(drop);
+        };
+        self.did("updates");
+        let mut known = lock(&self.known);
+        known[chosen].in_doubt -= 1;
+        known[chosen].counted += 1;
         Ok(())
     }
 
@@ -181,10 +192,14 @@ impl<'w> Load<'w> {
         let Some(id) = self.retire(chosen) else {
             return Ok(());
         };
+        let said = ask(line, &Ask::Revoke { id });
+        let Ok(Say::Done) = said else {
+            // It may have been made.
+            self.did("revocations in doubt");
+            return said.map(drop);
+        };
+        self.committed(chosen);
         self.did("revocations");
-        if let Say::Done = line.ask(&Ask::Revoke { id })? {
-            self.committed(chosen);
-        }
         Ok(())
     }
 
@@ -192,14 +207,16 @@ impl<'w> Load<'w> {
         let Some(id) = self.retire(chosen) else {
             return Ok(());
         };
-        self.did("revocations by SQL");
         let sql = match random.bool() {
             true => format!("UPDATE sessions SET is_active = false WHERE id = '{id}'"),
             false => format!("DELETE FROM sessions WHERE id = '{id}'"),
         };
-        if self.world.database.try_sql(&sql).is_ok() {
-            self.committed(chosen);
+        if self.world.database.try_sql(&sql).is_err() {
+            self.did("revocations in doubt");
+            return Ok(());
         }
+        self.committed(chosen);
+        self.did("revocations by SQL");
         Ok(())
     }
 
@@ -256,6 +273,15 @@ impl<'w> Load<'w> {
         }
         history
     }
+}
+
+/// Asks a node, and takes a rest where it could not answer.
+fn ask(line: &mut Line, ask: &Ask) -> std::io::Result<Say> {
+    let said = line.ask(ask)?;
+    if let Say::Failed(_) = said {
+        thread::sleep(PAUSE);
+    }
+    Ok(said)
 }
 
 fn tier_name(tier: &str) -> &'static str {

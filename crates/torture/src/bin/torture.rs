@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use torture::{Fault, Plan, run};
 
 /// Real nodes under faults, and a checker of what they said.
@@ -25,6 +25,9 @@ struct Flags {
     /// The staleness bound, in milliseconds.
     #[arg(long, default_value_t = 2000)]
     bound: u64,
+    /// Whether nodes read from a standby of the database too.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    replica: bool,
     /// Draw the histogram into this file.
     #[arg(long)]
     svg: Option<PathBuf>,
@@ -44,7 +47,8 @@ fn main() -> ExitCode {
         promised: bound,
         notify: true,
         redis: true,
-        replica: false,
+        replica: flags.replica,
+        by_sql: true,
         faults: Fault::ALL.into(),
         gate_open: false,
     });
