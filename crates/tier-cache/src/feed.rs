@@ -115,8 +115,9 @@ impl<D: SessionData> Feed<D> {
     }
 
     fn start_over(&mut self) {
-        self.shared.fence.start_over();
+        self.shared.fence.distrust();
         self.shared.hot.clear();
+        self.shared.fence.start_over();
         self.cursor = Mark::ZERO;
     }
 

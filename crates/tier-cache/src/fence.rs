@@ -101,11 +101,17 @@ impl Fence {
             .fetch_max(until.nanos(), Ordering::AcqRel);
     }
 
-    /// Trusts no cache, and knows of no change nor lineage, from here on: what is known speaks of a
-    /// history that the database no longer has.
-    pub(crate) fn start_over(&self) {
+    /// Trusts no cache from here on, until the next poll.
+    pub(crate) fn distrust(&self) {
         self.trusted_until
             .store(Moment::LONG_AGO.nanos(), Ordering::Release);
+    }
+
+    /// Knows of no change nor lineage from here on: what was known speaks of a history that the
+    /// database no longer has. Only after the hot tier was cleared: until then the floors keep out
+    /// of it what requests may still be served that read the trust before it ended.
+    pub(crate) fn start_over(&self) {
+        self.distrust();
         let mut floors = self.write();
         floors.lineage = None;
         floors.newest = Mark::ZERO;
