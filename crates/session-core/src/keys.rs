@@ -126,7 +126,7 @@ impl TokenKeys {
             mac: [0; 16],
         };
         fill_random(&mut token.secret);
-        token.mac = mac(&self.ring[self.signs], kind, id, &token.secret);
+        token.mac = self.mac(&self.ring[self.signs], kind, id, &token.secret);
         token
     }
 
@@ -145,7 +145,7 @@ impl TokenKeys {
         input.zeroize();
         let mut secret = [0; 16];
         secret.copy_from_slice(&hash.as_bytes()[..16]);
-        let mac = mac(&self.ring[self.signs], kind, refresh.id, &secret);
+        let mac = self.mac(&self.ring[self.signs], kind, refresh.id, &secret);
         Token {
             kind,
             id: refresh.id,
@@ -166,7 +166,7 @@ impl TokenKeys {
         let mut signer = NOBODY;
         // Of a key that is there twice, announced and then rotated to, the newest place counts.
         for (at, key) in self.ring.iter().enumerate().rev() {
-            let mac = mac(key, token.kind, token.id, &token.secret);
+            let mac = self.mac(key, token.kind, token.id, &token.secret);
             signer.conditional_assign(&(at as u64), mac.ct_eq(&token.mac));
         }
         (signer != NOBODY).then(|| match signer.cmp(&(self.signs as u64)) {
@@ -187,8 +187,20 @@ impl TokenKeys {
             return None;
         }
         let mut token = token.clone();
-        token.mac = mac(&self.ring[self.signs], token.kind, token.id, &token.secret);
+        token.mac = self.mac(&self.ring[self.signs], token.kind, token.id, &token.secret);
         Some(token)
+    }
+
+    /// Of a refresh token the root is needed too: one that is not the newest ends its session, and
+    /// whoever knows a MAC key alone shall not be able to do that.
+    fn mac(&self, key: &[u8; 32], kind: TokenKind, id: SessionId, secret: &[u8; 16]) -> [u8; 16] {
+        match kind {
+            TokenKind::Access => mac(key, kind, id, secret),
+            TokenKind::Refresh => {
+                let key = blake3::keyed_hash(&self.succession, key);
+                mac(key.as_bytes(), kind, id, secret)
+            }
+        }
     }
 
     /// What is stored of a minted token.
