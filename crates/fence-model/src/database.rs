@@ -1,4 +1,5 @@
-//! The database: one session's row, transactions that overlap, and snapshots with their marks.
+//! The database: one session's row, transactions that overlap, and snapshots with their marks; and
+//! how it loses its last commits, and begins a new lineage.
 
 use crate::{Rule, Step, World};
 
@@ -25,6 +26,9 @@ pub(crate) struct Row {
 pub(crate) struct Snapshot {
     pub(crate) row: Row,
     pub(crate) mark: u8,
+    pub(crate) lineage: u8,
+    /// How often commits had been lost, which no node knows.
+    pub(crate) losses: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,12 +37,24 @@ struct Transaction {
     change: Option<Change>,
 }
 
-/// A revocation that was committed.
+/// A revocation that was committed, and not lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Revocation {
     pub(crate) version: u8,
+    /// How often commits had been lost by then.
+    pub(crate) losses: u8,
     /// Ticks since; what is older than B is just that.
     pub(crate) age: u8,
+}
+
+/// What a backup or a standby has, to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Copy {
+    next: u8,
+    row: Row,
+    changes: u8,
+    /// How many of the revocations it has.
+    revocations: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +63,11 @@ pub(crate) struct Database {
     row: Row,
     open: Vec<Transaction>,
     changes: u8,
+    lineage: u8,
+    losses: u8,
+    /// It runs where its lineage was not begun, and says so.
+    pub(crate) moved: bool,
+    copies: Vec<Copy>,
     pub(crate) revocations: Vec<Revocation>,
     /// Everything that it ever was, to any reader; sorted.
     pub(crate) past: Vec<Snapshot>,
@@ -63,9 +84,14 @@ impl Database {
             },
             open: Vec::new(),
             changes: 0,
+            lineage: 0,
+            losses: 0,
+            moved: false,
+            copies: Vec::new(),
             revocations: Vec::new(),
             past: Vec::new(),
         };
+        database.copy(world);
         database.remember(world);
         database
     }
@@ -79,6 +105,8 @@ impl Database {
         Snapshot {
             row: self.row,
             mark,
+            lineage: self.lineage,
+            losses: self.losses,
         }
     }
 
@@ -99,6 +127,9 @@ impl Database {
                     },
                 ));
             }
+        }
+        if self.losses < world.losses {
+            steps.extend((0..self.copies.len()).map(Step::Lose));
         }
     }
 
@@ -127,13 +158,60 @@ impl Database {
                 changed_at: number,
             };
             if change == Change::Revoke {
-                self.revocations.push(Revocation {
-                    version: self.row.version,
-                    age: 0,
-                });
+                self.revoked();
             }
         }
+        self.copy(world);
         self.remember(world);
+    }
+
+    /// Goes on from a copy: what was committed after it is lost, what was open is undone, and the
+    /// numbers are given out again.
+    pub(crate) fn lose(&mut self, world: &World, copy: usize) {
+        let copy = self.copies[copy].clone();
+        self.next = copy.next;
+        self.row = copy.row;
+        self.changes = copy.changes;
+        self.open.clear();
+        self.losses += 1;
+        self.moved = true;
+        self.revocations.truncate(copy.revocations);
+        if !self.row.valid {
+            // What made it valid again is lost: this is what revokes it.
+            self.revoked();
+        }
+        self.copies.clear();
+        self.copy(world);
+        self.remember(world);
+    }
+
+    /// Whoever notices begins a new lineage; whoever comes second finds it done.
+    pub(crate) fn renew_lineage(&mut self, world: &World) {
+        self.moved = false;
+        self.lineage += 1;
+        self.remember(world);
+    }
+
+    fn revoked(&mut self) {
+        self.revocations.push(Revocation {
+            version: self.row.version,
+            losses: self.losses,
+            age: 0,
+        });
+    }
+
+    fn copy(&mut self, world: &World) {
+        if self.losses < world.losses {
+            let copy = Copy {
+                next: self.next,
+                row: self.row,
+                changes: self.changes,
+                revocations: self.revocations.len(),
+            };
+            if self.copies.last() != Some(&copy) {
+                self.copies.push(copy);
+            }
+        }
     }
 
     pub(crate) fn tick(&mut self, world: &World) {

@@ -3,7 +3,8 @@
 //! The world is small: one session and a few transactions; its clock has no end, since only ages up
 //! to B matter. Within it anything may happen at any time: transactions overlap and commit in any
 //! order, polls and loads take as long as they like or fail, nodes stand still, start again, lose
-//! track, forget floors. Redis and replicas
+//! track, forget floors; and the database may lose its last commits, after which it gives out the
+//! same numbers again for something else. Redis and replicas
 //! are as bad as can be: a read of either may answer with **anything the database ever was**,
 //! which is more than losing, delaying, duplicating and resurrecting. So there are no messages
 //! between nodes to model: all that a node can hear of another is in that already.
@@ -39,6 +40,8 @@ pub struct World {
     pub transactions: u8,
     /// How often they change the session, between them.
     pub changes: u8,
+    /// How often the database loses its last commits, as many as it likes.
+    pub losses: u8,
     /// Whether nodes may start again, or lose track.
     pub restarts: bool,
     /// Whether nodes hear pushes.
@@ -66,11 +69,17 @@ pub enum Rule {
     AskAtCollection,
     /// A request reads the trust before the cache; without this, after it.
     TrustBeforeCache,
+    /// Records of another lineage are refused.
+    Lineage,
+    /// What was asked for before the hot tier was cleared is not shown.
+    Generation,
+    /// A node that starts over in another lineage drops its floors last, after the hot tier.
+    FloorsLast,
 }
 
 impl Rule {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Floor,
         Self::Mark,
         Self::OldestInProgress,
@@ -79,6 +88,9 @@ impl Rule {
         Self::AskAfterInsert,
         Self::AskAtCollection,
         Self::TrustBeforeCache,
+        Self::Lineage,
+        Self::Generation,
+        Self::FloorsLast,
     ];
 }
 
@@ -90,9 +102,20 @@ impl World {
             bound: 1,
             transactions: 2,
             changes: 2,
+            losses: 0,
             restarts: true,
             push: true,
             broken: None,
+        }
+    }
+
+    /// One whose database loses its last commits.
+    pub fn lossy() -> Self {
+        Self {
+            losses: 1,
+            restarts: false,
+            push: false,
+            ..Self::small()
         }
     }
 
@@ -131,6 +154,8 @@ pub enum Step {
     Change(u8, Change),
     /// An open transaction commits.
     Commit(u8),
+    /// The database goes on from a copy of itself that lacks the last commits.
+    Lose(usize),
     /// A node does something.
     Node(usize, NodeStep),
 }
@@ -168,6 +193,7 @@ impl Model for World {
             Step::Begin => next.database.begin(self),
             Step::Change(transaction, change) => next.database.change(transaction, change),
             Step::Commit(transaction) => next.database.commit(self, transaction),
+            Step::Lose(copy) => next.database.lose(self, copy),
             Step::Node(index, step) => node::take(self, &mut next, index, step),
         }
         Some(next)

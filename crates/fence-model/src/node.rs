@@ -1,6 +1,6 @@
 //! One node, step by step as the code takes them: between any two, anything else may happen.
 
-use crate::database::{Row, Snapshot};
+use crate::database::{Revocation, Row, Snapshot};
 use crate::{Rule, State, World};
 
 /// A record of the session, from wherever.
@@ -9,6 +9,9 @@ pub(crate) struct Record {
     version: u8,
     valid: bool,
     as_of: u8,
+    lineage: u8,
+    /// How often commits had been lost when it was read, which no node knows.
+    losses: u8,
 }
 
 impl From<Snapshot> for Record {
@@ -17,6 +20,8 @@ impl From<Snapshot> for Record {
             version: snapshot.row.version,
             valid: snapshot.row.valid,
             as_of: snapshot.mark,
+            lineage: snapshot.lineage,
+            losses: snapshot.losses,
         }
     }
 }
@@ -39,6 +44,10 @@ enum Poll {
         age: u8,
         snapshot: Snapshot,
     },
+    /// It was of another lineage. Nothing is trusted or followed; the hot tier does not know yet.
+    Doubted,
+    /// The hot tier is cleared. The floors still stand.
+    Cleared,
     /// The floor is raised; the hot tier does not know yet.
     Raised {
         age: u8,
@@ -52,27 +61,39 @@ enum Load {
     /// The database is asked.
     Asked {
         age: u8,
+        current: bool,
     },
-    /// An answer is here, good by itself for so many ticks.
-    Answered {
-        record: Record,
-        good_for: u8,
+    /// Redis or a replica is asked, by a node that follows this lineage.
+    AskedElsewhere {
+        lineage: u8,
+        current: bool,
     },
+    /// An answer is here.
+    Answered(Answer),
     /// The gate let it in.
-    Gated {
-        record: Record,
-        good_for: u8,
-    },
+    Gated(Answer),
     /// It is in the hot tier, not yet to be seen.
-    Inserted {
-        record: Record,
-        good_for: u8,
-    },
+    Inserted(Answer),
     /// A request may collect it.
-    Landed {
-        record: Record,
-        good_for: u8,
-    },
+    Landed(Answer),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Answer {
+    record: Record,
+    /// For how many ticks it is good by itself.
+    good_for: u8,
+    /// The hot tier was not cleared since it was asked for.
+    current: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Hot {
+    record: Record,
+    /// The gate has admitted it since it was inserted.
+    admitted: bool,
+    /// It was asked for after the hot tier was last cleared.
+    current: bool,
 }
 
 /// A request on its way through the hot tier.
@@ -92,13 +113,14 @@ enum Request {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
+    /// What its marks and floors are of.
+    lineage: Option<u8>,
     cursor: u8,
     since: u8,
     floor: Option<Floor>,
     /// Ticks for which it trusts its caches.
     trust: u8,
-    /// A record, and whether the gate has admitted it since it was inserted.
-    hot: Option<(Record, bool)>,
+    hot: Option<Hot>,
     poll: Poll,
     load: Load,
     request: Request,
@@ -109,8 +131,14 @@ pub(crate) struct Node {
 pub enum NodeStep {
     /// Ask the feed.
     Ask,
-    /// The database answers the feed.
+    /// The database answers the feed; or says that it has moved, and is given a new lineage.
     Answer,
+    /// The answer is of another lineage: trust and follow nothing any more.
+    Doubt,
+    /// Then clear the hot tier.
+    Clear,
+    /// Then drop the floors and marks, to ask anew.
+    ForgetAll,
     /// Take the answer: raise the floor.
     Raise,
     /// The same, but the answer is complete only since this mark: too much had changed, or the
@@ -128,6 +156,8 @@ pub enum NodeStep {
     Load,
     /// The database answers.
     Read,
+    /// Ask Redis or a replica for the session.
+    LoadElsewhere,
     /// Redis or a replica answers, with what was true in this snapshot.
     ReadElsewhere(usize),
     /// Ask the gate about what was read.
@@ -149,6 +179,7 @@ pub enum NodeStep {
 impl Node {
     pub(crate) fn new() -> Self {
         Self {
+            lineage: None,
             cursor: 0,
             since: 0,
             floor: None,
@@ -165,12 +196,17 @@ impl Node {
         match self.poll {
             Poll::Idle => steps.push(NodeStep::Ask),
             Poll::Asked { .. } => steps.push(NodeStep::Answer),
+            Poll::Answered { snapshot, .. } if !self.follows(snapshot.lineage) => {
+                steps.push(NodeStep::Doubt);
+            }
             Poll::Answered { snapshot, .. } => {
                 steps.push(NodeStep::Raise);
                 if world.restarts {
                     steps.extend((self.cursor + 1..=snapshot.mark).map(NodeStep::StartOver));
                 }
             }
+            Poll::Doubted => steps.push(NodeStep::Clear),
+            Poll::Cleared => steps.push(NodeStep::ForgetAll),
             Poll::Raised { .. } => steps.push(NodeStep::Trust),
         }
         if let Some(floor) = self.floor
@@ -187,19 +223,33 @@ impl Node {
         match self.load {
             Load::Idle => {
                 steps.push(NodeStep::Load);
-                steps.extend(past.map(NodeStep::ReadElsewhere));
+                match self.lineage {
+                    // Nothing has been read in a lineage that is not known.
+                    None => {}
+                    // What is asked does not depend on when.
+                    Some(_) if world.losses == 0 => {
+                        steps.extend(past.map(NodeStep::ReadElsewhere));
+                    }
+                    Some(_) => steps.push(NodeStep::LoadElsewhere),
+                }
             }
             Load::Asked { .. } => steps.push(NodeStep::Read),
-            Load::Answered { .. } => steps.push(NodeStep::Gate),
-            Load::Gated { .. } => steps.push(NodeStep::Insert),
-            Load::Inserted { .. } => steps.push(NodeStep::Admit),
-            Load::Landed { .. } => steps.push(NodeStep::Collect),
+            Load::AskedElsewhere { .. } => steps.extend(past.map(NodeStep::ReadElsewhere)),
+            Load::Answered(_) => steps.push(NodeStep::Gate),
+            Load::Gated(_) => steps.push(NodeStep::Insert),
+            Load::Inserted(_) => steps.push(NodeStep::Admit),
+            Load::Landed(_) => steps.push(NodeStep::Collect),
         }
         match self.request {
             Request::Idle => steps.push(NodeStep::ReadTrust),
             Request::Trusting { .. } => steps.push(NodeStep::Look),
             Request::Holding { .. } => steps.push(NodeStep::Serve),
         }
+    }
+
+    /// At the first poll after a start it follows whatever it is told.
+    fn follows(&self, lineage: u8) -> bool {
+        self.cursor == 0 || self.lineage == Some(lineage)
     }
 
     fn admits(&self, world: &World, record: Record) -> bool {
@@ -233,20 +283,45 @@ impl Node {
         }
     }
 
+    fn forget_all(&mut self) {
+        self.cursor = 0;
+        self.since = 0;
+        self.floor = None;
+    }
+
     fn throw_out(&mut self) {
-        if let (Some(floor), Some((record, _))) = (self.floor, self.hot)
-            && record.version < floor.version
-        {
-            self.hot = None;
+        if let Some(floor) = self.floor {
+            self.remove_below(floor.version);
         }
     }
 
-    fn insert(&mut self, record: Record, admitted: bool) {
-        if self
-            .hot
-            .is_none_or(|(kept, _)| kept.version <= record.version)
-        {
-            self.hot = Some((record, admitted));
+    fn remove_below(&mut self, version: u8) {
+        self.hot = self.hot.filter(|hot| hot.record.version >= version);
+    }
+
+    fn insert(&mut self, answer: Answer, admitted: bool) {
+        let outranks = |kept: Hot| {
+            kept.current >= answer.current && kept.record.version > answer.record.version
+        };
+        if !self.hot.is_some_and(outranks) {
+            self.hot = Some(Hot {
+                record: answer.record,
+                admitted,
+                current: answer.current,
+            });
+        }
+    }
+
+    /// Clears the hot tier: what was asked for before is not shown any more.
+    fn clear(&mut self) {
+        self.hot = None;
+        match &mut self.load {
+            Load::Idle => {}
+            Load::Asked { current, .. } | Load::AskedElsewhere { current, .. } => *current = false,
+            Load::Answered(answer)
+            | Load::Gated(answer)
+            | Load::Inserted(answer)
+            | Load::Landed(answer) => answer.current = false,
         }
     }
 
@@ -255,18 +330,18 @@ impl Node {
         let less = |left: &mut u8| *left = left.saturating_sub(1);
         let older = |age: &mut u8| *age = (*age + 1).min(world.bound);
         match &mut self.poll {
-            Poll::Idle => {}
+            Poll::Idle | Poll::Doubted | Poll::Cleared => {}
             Poll::Asked { age } | Poll::Answered { age, .. } | Poll::Raised { age, .. } => {
                 older(age)
             }
         }
         match &mut self.load {
-            Load::Idle => {}
-            Load::Asked { age } => older(age),
-            Load::Answered { good_for, .. }
-            | Load::Gated { good_for, .. }
-            | Load::Inserted { good_for, .. }
-            | Load::Landed { good_for, .. } => less(good_for),
+            Load::Idle | Load::AskedElsewhere { .. } => {}
+            Load::Asked { age, .. } => older(age),
+            Load::Answered(answer)
+            | Load::Gated(answer)
+            | Load::Inserted(answer)
+            | Load::Landed(answer) => less(&mut answer.good_for),
         }
         if world.keeps(Rule::TrustEnds) {
             less(&mut self.trust);
@@ -281,21 +356,46 @@ impl Node {
 pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeStep) {
     let snapshot = state.database.snapshot(world);
     let past = state.database.past.clone();
-    let node = &mut state.nodes[index];
+    let State {
+        database, nodes, ..
+    } = state;
+    let node = &mut nodes[index];
     match step {
         NodeStep::Ask => node.poll = Poll::Asked { age: 0 },
         NodeStep::Answer => {
-            if let Poll::Asked { age } = node.poll {
+            if database.moved {
+                // The question is asked anew, and counts from when it was asked first.
+                database.renew_lineage(world);
+            } else if let Poll::Asked { age } = node.poll {
                 node.poll = Poll::Answered { age, snapshot };
             }
         }
+        NodeStep::Doubt => {
+            node.trust = 0;
+            node.lineage = None;
+            if !world.keeps(Rule::FloorsLast) {
+                node.forget_all();
+            }
+            node.poll = Poll::Doubted;
+        }
+        NodeStep::Clear => {
+            node.clear();
+            node.poll = Poll::Cleared;
+        }
+        NodeStep::ForgetAll => {
+            node.forget_all();
+            node.poll = Poll::Idle;
+        }
         NodeStep::Raise | NodeStep::StartOver(_) => {
             if let Poll::Answered { age, snapshot } = node.poll {
+                node.lineage = Some(snapshot.lineage);
                 let mut since = node.cursor;
                 if let NodeStep::StartOver(mark) = step {
-                    node.move_since(mark);
-                    node.hot = None;
                     since = mark;
+                }
+                if since > node.cursor || node.cursor == 0 {
+                    node.move_since(since);
+                    node.clear();
                 }
                 if snapshot.row.changed_at >= since {
                     node.raise(snapshot.row);
@@ -321,67 +421,102 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
         NodeStep::Forget(since) => node.move_since(since),
         NodeStep::Restart => *node = Node::new(),
         NodeStep::Hear(at) => {
-            node.raise(past[at].row);
-            node.throw_out();
+            let told = past[at];
+            if node.lineage == Some(told.lineage) {
+                node.raise(told.row);
+                node.throw_out();
+            } else {
+                node.remove_below(told.row.version);
+            }
         }
-        NodeStep::Load => node.load = Load::Asked { age: 0 },
+        NodeStep::Load => {
+            node.load = Load::Asked {
+                age: 0,
+                current: true,
+            };
+        }
+        NodeStep::LoadElsewhere => {
+            if let Some(lineage) = node.lineage {
+                node.load = Load::AskedElsewhere {
+                    lineage,
+                    current: true,
+                };
+            }
+        }
         NodeStep::Read => {
-            if let Load::Asked { age } = node.load {
-                node.load = Load::Answered {
-                    record: snapshot.into(),
-                    good_for: world.bound - age,
+            if let Load::Asked { age, current } = node.load {
+                let ours = |known| known == snapshot.lineage || !world.keeps(Rule::Lineage);
+                node.load = match node.lineage.is_none_or(ours) {
+                    true => Load::Answered(Answer {
+                        record: snapshot.into(),
+                        good_for: world.bound - age,
+                        current,
+                    }),
+                    false => Load::Idle,
                 };
             }
         }
         NodeStep::ReadElsewhere(at) => {
-            node.load = Load::Answered {
-                record: past[at].into(),
-                good_for: 0,
+            let (lineage, current) = match node.load {
+                Load::AskedElsewhere { lineage, current } => (Some(lineage), current),
+                _ => (node.lineage, true),
+            };
+            let record = Record::from(past[at]);
+            let ours = lineage == Some(record.lineage) || !world.keeps(Rule::Lineage);
+            node.load = match ours {
+                true => Load::Answered(Answer {
+                    record,
+                    good_for: 0,
+                    current,
+                }),
+                false => Load::Idle,
             };
         }
         NodeStep::Gate => {
-            if let Load::Answered { record, good_for } = node.load {
-                node.load = match node.admits(world, record) {
-                    true => Load::Gated { record, good_for },
+            if let Load::Answered(answer) = node.load {
+                node.load = match node.admits(world, answer.record) {
+                    true => Load::Gated(answer),
                     false => Load::Idle,
                 };
             }
         }
         NodeStep::Insert => {
-            if let Load::Gated { record, good_for } = node.load {
+            if let Load::Gated(answer) = node.load {
                 node.load = if world.keeps(Rule::AskAfterInsert) {
-                    node.insert(record, false);
-                    Load::Inserted { record, good_for }
+                    node.insert(answer, false);
+                    Load::Inserted(answer)
                 } else {
-                    node.insert(record, true);
-                    Load::Landed { record, good_for }
+                    node.insert(answer, true);
+                    Load::Landed(answer)
                 };
             }
         }
         NodeStep::Admit => {
-            if let Load::Inserted { record, good_for } = node.load {
-                let admitted = node.admits(world, record);
-                if let Some((hot, seen)) = &mut node.hot
-                    && *hot == record
+            if let Load::Inserted(answer) = node.load {
+                let admitted = node.admits(world, answer.record);
+                if let Some(hot) = &mut node.hot
+                    && hot.record == answer.record
                 {
-                    *seen |= admitted;
+                    hot.admitted |= admitted;
                     if !admitted {
                         node.hot = None;
                     }
                 }
                 node.load = match admitted {
-                    true => Load::Landed { record, good_for },
+                    true => Load::Landed(answer),
                     false => Load::Idle,
                 };
             }
         }
         NodeStep::Collect => {
-            if let Load::Landed { record, good_for } = node.load {
+            if let Load::Landed(answer) = node.load {
                 node.load = Load::Idle;
-                let admitted = node.admits(world, record) || !world.keeps(Rule::AskAtCollection);
-                let fresh = node.trust > 0 || good_for > 0;
+                let admitted =
+                    node.admits(world, answer.record) || !world.keeps(Rule::AskAtCollection);
+                let vouched = answer.current || !world.keeps(Rule::Generation);
+                let fresh = (vouched && node.trust > 0) || answer.good_for > 0;
                 if admitted && fresh {
-                    serve(world, state, record);
+                    serve(world, state, answer.record);
                 }
             }
         }
@@ -391,7 +526,12 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
         NodeStep::Look => {
             if let Request::Trusting { left } = node.request {
                 node.request = match node.hot {
-                    Some((record, true)) => Request::Holding { record, left },
+                    Some(hot)
+                        if hot.admitted && (hot.current || !world.keeps(Rule::Generation)) =>
+                    {
+                        let record = hot.record;
+                        Request::Holding { record, left }
+                    }
                     _ => Request::Idle,
                 };
             }
@@ -414,8 +554,9 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
 
 /// A request is given the session.
 fn serve(world: &World, state: &mut State, record: Record) {
-    let late = |revocation: &crate::database::Revocation| {
-        revocation.version > record.version && revocation.age > world.bound
+    let late = |revocation: &Revocation| {
+        let lacks = revocation.losses > record.losses || revocation.version > record.version;
+        lacks && revocation.age > world.bound
     };
     state.served_late |= record.valid && state.database.revocations.iter().any(late);
 }
@@ -424,14 +565,32 @@ fn serve(world: &World, state: &mut State, record: Record) {
 /// from there.
 pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
     let mut state = state.clone();
-    state.nodes[index].poll = Poll::Idle;
+    // An answer may be lost on its way; one that has come is taken to its end, with nothing between.
+    match state.nodes[index].poll {
+        Poll::Asked { .. } | Poll::Answered { .. } => state.nodes[index].poll = Poll::Idle,
+        Poll::Raised { .. } => take(world, &mut state, index, NodeStep::Trust),
+        Poll::Idle | Poll::Doubted | Poll::Cleared => {}
+    }
     state.nodes[index].load = Load::Idle;
     state.nodes[index].request = Request::Idle;
+    loop {
+        let poll = match state.nodes[index].poll {
+            Poll::Idle => NodeStep::Ask,
+            Poll::Asked { .. } => NodeStep::Answer,
+            Poll::Answered { snapshot, .. } if state.nodes[index].follows(snapshot.lineage) => {
+                NodeStep::Raise
+            }
+            Poll::Answered { .. } => NodeStep::Doubt,
+            Poll::Doubted => NodeStep::Clear,
+            Poll::Cleared => NodeStep::ForgetAll,
+            Poll::Raised { .. } => NodeStep::Trust,
+        };
+        take(world, &mut state, index, poll);
+        if poll == NodeStep::Trust {
+            break;
+        }
+    }
     for step in [
-        NodeStep::Ask,
-        NodeStep::Answer,
-        NodeStep::Raise,
-        NodeStep::Trust,
         NodeStep::Load,
         NodeStep::Read,
         NodeStep::Gate,
@@ -443,7 +602,7 @@ pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
     let node = &state.nodes[index];
     let hot = node
         .hot
-        .is_some_and(|(record, admitted)| admitted && record.valid);
+        .is_some_and(|hot| hot.admitted && hot.current && hot.record.valid);
     let valid = state.database.snapshot(world).row.valid;
     !valid || (hot && node.trust > 0)
 }
