@@ -74,8 +74,8 @@ pub use session_core::{
     TokenKind, User, UserId, Version,
 };
 pub use tier_cache::{
-    self, Credential, Error, Health, Issued, Listed, Login, Receipt, Refusal, SessionData,
-    Strictness, Tier, TierConfig, Tiers,
+    self, Credential, Error, Event, Health, Issued, Listed, Login, Reason, Receipt, Refusal, Scope,
+    SessionData, Strictness, Tier, TierConfig, Tiers,
 };
 
 /// The README's example compiles.

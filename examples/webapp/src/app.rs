@@ -31,7 +31,10 @@ pub(crate) fn router(api: Api) -> Router {
     let sessions = SessionLayer::new(api.tiers().clone());
     let own = Router::new()
         .route("/me", get(api::sessions::me))
-        .route("/sessions", get(api::sessions::list))
+        .route(
+            "/sessions",
+            get(api::sessions::list).delete(api::sessions::revoke_all),
+        )
         .route("/sessions/{id}", delete(api::sessions::revoke))
         .route("/logout", post(api::login::logout))
         .route("/data", get(api::data::read).merge(put(api::data::write)))

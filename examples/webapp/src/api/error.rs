@@ -66,6 +66,10 @@ impl From<Error> for ApiError {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            Error::TooManySessions { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "you are logged in on as many devices as allowed: log out on one of them",
+            ),
             Error::DataTooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
             }

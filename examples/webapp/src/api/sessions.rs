@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tower_session::{
-    CookieChange, CurrentUser, Device, Receipt, SessionId, Timestamp, User, Version,
+    CookieChange, CurrentUser, Listed, Receipt, Scope, SessionId, Timestamp, User, Version,
 };
 
 use super::error::ApiError;
@@ -42,33 +42,9 @@ pub(crate) async fn me(user: CurrentUser<Data>) -> Json<Me> {
     })
 }
 
-#[derive(Serialize)]
-pub(crate) struct Listed {
-    id: SessionId,
-    /// Whether it is the one that asks.
-    current: bool,
-    device: Device,
-    created_at: Timestamp,
-    last_seen_at: Timestamp,
-    expires_at: Timestamp,
-}
-
 /// `GET /sessions`
-pub(crate) async fn list(
-    State(api): State<Api>,
-    user: CurrentUser<Data>,
-) -> Result<Json<Vec<Listed>>, ApiError> {
-    let current = user.session().id();
-    let listed = api.tiers().list(user.id).await?;
-    let listed = listed.into_iter().map(|session| Listed {
-        id: session.id,
-        current: session.id == current,
-        device: session.device,
-        created_at: session.created_at,
-        last_seen_at: session.last_seen_at,
-        expires_at: session.expires_at,
-    });
-    Ok(Json(listed.collect()))
+pub(crate) async fn list(user: CurrentUser<Data>) -> Result<Json<Vec<Listed>>, ApiError> {
+    Ok(Json(user.session().siblings().await?))
 }
 
 /// `DELETE /sessions/{id}`
@@ -80,19 +56,27 @@ pub(crate) async fn revoke(
     // One answer for what is not there, not one's own, or over.
     let unknown = || ApiError::new(StatusCode::NOT_FOUND, "you have no such session");
     let id: SessionId = id.parse().map_err(|_| unknown())?;
-    let session = match api.tiers().find(id).await {
-        Ok(session) => session,
-        Err(refusal) if refusal.is_unavailable() => return Err(refusal.into()),
-        Err(_) => return Err(unknown()),
-    };
-    if session.user().map(|owner| owner.id) != Some(user.id) {
+    let receipt = api
+        .tiers()
+        .revoke_all(Scope::user(user.id).only(id))
+        .await?;
+    if receipt.revoked() == 0 {
         return Err(unknown());
     }
-    let answer = revoked(&api.tiers().revoke(id).await?);
+    let answer = revoked(&receipt);
     if id == user.session().id() {
         return Ok((CookieChange::clear(), answer).into_response());
     }
     Ok(answer.into_response())
+}
+
+/// `DELETE /sessions`: out on every device, this one too.
+pub(crate) async fn revoke_all(
+    State(api): State<Api>,
+    user: CurrentUser<Data>,
+) -> Result<Response, ApiError> {
+    let receipt = api.tiers().revoke_all(Scope::user(user.id)).await?;
+    Ok((CookieChange::clear(), revoked(&receipt)).into_response())
 }
 
 /// When a revocation holds everywhere, at the latest.

@@ -144,6 +144,14 @@ at("log-out").addEventListener("click", (event) =>
   }),
 );
 
+at("log-out-everywhere").addEventListener("click", (event) =>
+  doing(event.currentTarget, async () => {
+    const { effective_within_ms: ms } = await ask("DELETE", "/sessions");
+    showGuest();
+    say(`You are logged out on every device, within ${(ms / 1000).toFixed(1)} s at the latest.`);
+  }),
+);
+
 at("ask-again").addEventListener("click", (event) =>
   doing(event.currentTarget, async () => {
     await load();

@@ -45,6 +45,7 @@ on_both!(
     a_user_sees_and_ends_own_sessions_only,
     a_logout_ends_the_session,
     a_refresh_replaces_both_tokens,
+    a_user_logs_out_on_every_device,
     data_is_kept_per_session,
     plain_sql_revokes,
     operators_see_health_and_metrics,
@@ -178,7 +179,27 @@ fn a_refresh_replaces_both_tokens(app: &App, _: Sql<'_>) {
     let me = app.me(&new).expect(200).json();
     assert_eq!(me["session"]["version"], 2);
     app.me(&old).expect_error(401);
-    app.refresh(&old.refresh).expect_error(401);
+    let again = Tokens::of(&app.refresh(&old.refresh));
+    assert_eq!(
+        again.access, new.access,
+        "an answer that was lost comes again"
+    );
+}
+
+fn a_user_logs_out_on_every_device(app: &App, _: Sql<'_>) {
+    let (phone, laptop) = (app.log_in("ada"), app.log_in("ada"));
+    let bobs = app.log_in("bob");
+    let out = app
+        .delete("/sessions")
+        .cookie(&phone.access)
+        .send()
+        .expect(200);
+    assert_eq!(out.cookie(), "");
+    for tokens in [&phone, &laptop] {
+        app.me(tokens).expect_error(401);
+    }
+    app.me(&bobs).expect(200);
+    app.delete("/sessions").send().expect_error(401);
 }
 
 fn data_is_kept_per_session(app: &App, _: Sql<'_>) {
