@@ -2,13 +2,18 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tier_cache::Refusal;
 
+use crate::step_up::StepUp;
+
 /// Why a request has no session; in the request's extensions in the session's place.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Absence {
     /// It shows no token.
     NoToken,
     /// What it shows was refused, or could not be decided.
     Refused(Refusal),
+    /// It shows a valid session, but a more recent or a stronger login is demanded.
+    StepUp(StepUp),
 }
 
 impl Absence {
@@ -37,11 +42,12 @@ impl Absence {
                 format!("{refusal}: try again in a moment, with the same token")
             }
             Self::Refused(refusal) => format!("{refusal}: log in again"),
+            Self::StepUp(step_up) => step_up.message(),
         }
     }
 
-    /// The headers that go with the status: `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3)
-    /// or `Retry-After` (RFC 9110 §10.2.3), and `Cache-Control: no-store`.
+    /// The headers that go with the status: `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3,
+    /// RFC 9470 §3) or `Retry-After` (RFC 9110 §10.2.3), and `Cache-Control: no-store`.
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
@@ -55,6 +61,10 @@ impl Absence {
             Self::Refused(_) => {
                 let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
                 headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+            Self::StepUp(step_up) => {
+                let challenge = HeaderValue::try_from(step_up.challenge());
+                headers.insert(WWW_AUTHENTICATE, challenge.expect("it is visible ASCII"));
             }
         }
     }

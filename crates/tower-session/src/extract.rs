@@ -12,6 +12,7 @@ use tier_cache::{SessionData, Strictness};
 
 use crate::absence::Absence;
 use crate::session::Session;
+use crate::step_up::StepUp;
 
 /// A valid session; as `Option<Session<D>>` for pages that guests see too.
 ///
@@ -35,6 +36,7 @@ impl<S: Send + Sync, D: SessionData> OptionalFromRequestParts<S> for Session<D> 
         match find(parts) {
             Ok(session) => Ok(Some(session)),
             Err(SessionRejection::Absent(absence)) if !absence.is_undecided() => Ok(None),
+            Err(SessionRejection::StepUp(_)) => Ok(None),
             Err(rejection) => Err(rejection),
         }
     }
@@ -102,6 +104,7 @@ fn find<D: SessionData>(parts: &Parts) -> Result<Session<D>, SessionRejection> {
         return Ok(session.clone());
     }
     match parts.extensions.get::<Absence>() {
+        Some(Absence::StepUp(step_up)) => Err(SessionRejection::StepUp(*step_up)),
         Some(absence) => Err(SessionRejection::Absent(absence.clone())),
         None => Err(SessionRejection::NoLayer {
             data: std::any::type_name::<D>(),
@@ -119,6 +122,8 @@ pub enum SessionRejection {
     Absent(Absence),
     /// The session is a guest's, and a user is needed: 401.
     Guest,
+    /// The session is valid, but a more recent or a stronger login is demanded: 401.
+    StepUp(StepUp),
     /// No layer has looked for a session with this type of data: 500, a mistake in the program.
     NoLayer {
         /// The type of data that the extractor asks for.
@@ -131,7 +136,7 @@ impl SessionRejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Absent(absence) => absence.status(),
-            Self::Guest => StatusCode::UNAUTHORIZED,
+            Self::Guest | Self::StepUp(_) => StatusCode::UNAUTHORIZED,
             Self::NoLayer { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -141,6 +146,7 @@ impl SessionRejection {
         match self {
             Self::Absent(absence) => absence.message(),
             Self::Guest => "nobody is logged in: log in first".into(),
+            Self::StepUp(step_up) => step_up.message(),
             Self::NoLayer { data } => format!(
                 "no session was looked for: add `SessionLayer<{data}>` to this route, outside the \
                  handler"
@@ -158,6 +164,7 @@ impl IntoResponse for SessionRejection {
         match &self {
             Self::Absent(absence) => absence.write_headers(headers),
             Self::Guest => Absence::NoToken.write_headers(headers),
+            Self::StepUp(step_up) => Absence::StepUp(*step_up).write_headers(headers),
             Self::NoLayer { .. } => {}
         }
         response

@@ -9,11 +9,12 @@ use tier_cache::{Refusal, SessionData};
 use tower_service::Service;
 
 use crate::absence::Absence;
+use crate::binding::{Verdict, revoke};
 use crate::outbound::Outbound;
 use crate::service::admit;
 use crate::session::Session;
 
-/// A session being found below the hot tier.
+/// A session being found below the hot tier; or revoked, which finds none.
 pub(crate) type Finding<D> =
     Pin<Box<dyn Future<Output = Result<tier_cache::Session<D>, Refusal>> + Send>>;
 
@@ -36,7 +37,7 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        /// The session is asked of the lower tiers; the rest waits.
+        /// The session is asked of the lower tiers, or revoked; the rest waits.
         Finding {
             finding: Finding<D>,
             waiting: Waiting<S, B>,
@@ -97,9 +98,22 @@ where
         let (mut state, outbound) = (this.state, this.outbound);
         loop {
             match state.as_mut().project() {
-                StateProj::Finding { finding, .. } => {
-                    let found = ready!(finding.as_mut().poll(cx));
-                    let found = found.map(Session::from).map_err(Absence::Refused);
+                StateProj::Finding { finding, waiting } => {
+                    let found = match ready!(finding.as_mut().poll(cx)) {
+                        Err(refusal) => Err(Absence::Refused(refusal)),
+                        Ok(session) => {
+                            let request = &waiting.request;
+                            let (headers, extensions) = (request.headers(), request.extensions());
+                            match outbound.shared.judge(&session, headers, extensions) {
+                                Verdict::Pass => Ok(Session::from(session)),
+                                Verdict::StepUp(step_up) => Err(Absence::StepUp(step_up)),
+                                Verdict::Revoke => {
+                                    *finding = Box::pin(revoke(session));
+                                    continue;
+                                }
+                            }
+                        }
+                    };
                     let StateReplaced::Finding { waiting, .. } =
                         state.as_mut().project_replace(State::Done)
                     else {

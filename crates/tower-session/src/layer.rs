@@ -1,9 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::{Extensions, HeaderMap};
 use tier_cache::{SessionData, Strictness, Tiers};
 use tower_layer::Layer;
 
+use crate::binding::{Binding, Hook};
 use crate::cookie::SessionCookie;
 use crate::service::SessionService;
 use crate::source::Source;
@@ -63,6 +65,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) sources: Arc<[Source]>,
     pub(crate) strictness: Strictness,
     pub(crate) required: bool,
+    pub(crate) binding: Option<Arc<Hook<D>>>,
     pub(crate) cookie: SessionCookie,
     /// The cookie's name, put together once.
     pub(crate) cookie_name: Box<str>,
@@ -79,6 +82,7 @@ impl<D: SessionData> SessionLayer<D> {
                 strictness: tiers.config().session.strictness,
                 sources: [Source::cookie(SessionCookie::NAME), Source::bearer()].into(),
                 required: false,
+                binding: None,
                 cookie: SessionCookie::new(),
                 cookie_name: SessionCookie::NAME.into(),
                 removes_refused: true,
@@ -108,6 +112,92 @@ impl<D: SessionData> SessionLayer<D> {
     #[must_use]
     pub fn strictness(self, strictness: Strictness) -> Self {
         self.with(|shared| shared.strictness = strictness)
+    }
+
+    /// Asks the application, for each request whose session is valid, whether the request fits the
+    /// session: by its headers, and by what layers further out or the server have put into its
+    /// extensions, as the peer's address (axum's `ConnectInfo`) or the TLS client certificate.
+    ///
+    /// It is asked on the hot path, between the lookup and the handler. So it wants to be a pure
+    /// function: quick, without I/O or locks that others hold for long, and with the same answer
+    /// for the same request; layers inside this one that are clones of it ask again. What it
+    /// compares with is the session's device, or application data that the login has set:
+    /// [`Session::body_if_here`](tier_cache::Session::body_if_here) has the body whenever a hook
+    /// is asked. Where a tier has the head alone, that costs each node one read of the database,
+    /// which `warm.holds = "full"` saves. A layer inside this one does not find the session that
+    /// this one has turned away.
+    ///
+    /// What to make of a difference:
+    ///
+    /// - An address is worth little. Phones change theirs as they move, whole offices share one,
+    ///   and a thief may share it with the victim. [`Binding::Reauthenticate`] where an address of
+    ///   another country or network appears is as much as it justifies.
+    /// - A user agent changes with each update of the browser, and a thief copies it. Compare the
+    ///   browser's family and platform if anything.
+    /// - A key in the client's hands, as that of a TLS client certificate, is proof: whoever shows
+    ///   another one or none has stolen the token. That is what [`Binding::Revoke`] is for.
+    ///
+    /// [`Binding::Revoke`] waits for [`Tiers::revoke_for`] with
+    /// [`Reason::Binding`](tier_cache::Reason::Binding) before the request goes on; if the database
+    /// fails, the request is refused as one whose session was revoked, and the session is turned
+    /// away again next time. A route on which the user logs in again gets no session after
+    /// [`Binding::Reauthenticate`]; it finds its name in [`StepUp::session`](crate::StepUp::session)
+    /// and may find it by [`Tiers::find`].
+    ///
+    /// # Panics
+    ///
+    /// A panic of the hook goes through the layer as a handler's does: the request goes no further.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use http::{Request, Response, StatusCode};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_session::{Binding, Login, SessionLayer, TierConfig, Tiers, TokenKeys};
+    ///
+    /// /// The fingerprint of the TLS client certificate: the server puts it into the request's
+    /// /// extensions, and a login into the session.
+    /// #[derive(Clone)]
+    /// struct Fingerprint(String);
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let mut config = TierConfig::default();
+    /// # config.cold.url = format!("sqlite://{}/sessions.db", folder.path().display());
+    /// let tiers: Tiers<String> = Tiers::open(config, TokenKeys::random()).await?;
+    /// let bound = SessionLayer::new(tiers.clone()).required().binding(
+    ///     |session, _headers, extensions| {
+    ///         let body = session.body_if_here().expect("a hook is asked when it is here");
+    ///         match (body.data(), extensions.get::<Fingerprint>()) {
+    ///             (Ok(known), Some(Fingerprint(shown))) if known == shown => Binding::Allow,
+    ///             _ => Binding::Revoke,
+    ///         }
+    ///     },
+    /// );
+    /// let handler = service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(())));
+    ///
+    /// let login = Login::guest().data("5e:ed".into());
+    /// let issued = tiers.login(login).await?;
+    /// for (shown, status) in [("5e:ed", StatusCode::OK), ("ba:d0", StatusCode::UNAUTHORIZED)] {
+    ///     let request = Request::builder()
+    ///         .header("authorization", format!("Bearer {}", &*issued.access.expose()))
+    ///         .extension(Fingerprint(shown.into()))
+    ///         .body(())?;
+    ///     let response = bound.layer(handler.clone()).oneshot(request).await?;
+    ///     assert_eq!(response.status(), status);
+    /// }
+    /// assert!(tiers.find(issued.session.id()).await.is_err(), "it was revoked");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn binding(
+        self,
+        hook: impl Fn(&tier_cache::Session<D>, &HeaderMap, &Extensions) -> Binding
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.with(|shared| shared.binding = Some(Arc::new(hook)))
     }
 
     /// Writes this cookie where a handler asks for it by [`CookieChange`](crate::CookieChange), and

@@ -46,6 +46,7 @@
 //! [tower]: https://docs.rs/tower
 
 mod absence;
+mod binding;
 mod change;
 mod cookie;
 #[cfg(feature = "axum")]
@@ -56,8 +57,10 @@ mod outbound;
 mod service;
 mod session;
 mod source;
+mod step_up;
 
 pub use absence::Absence;
+pub use binding::Binding;
 pub use change::CookieChange;
 pub use cookie::{CookieError, SessionCookie};
 #[cfg(feature = "axum")]
@@ -67,6 +70,7 @@ pub use layer::SessionLayer;
 pub use service::SessionService;
 pub use session::Session;
 pub use source::Source;
+pub use step_up::StepUp;
 
 // What an application needs of the crates below, so that it depends on this one alone.
 pub use session_core::{

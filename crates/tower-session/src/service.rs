@@ -7,6 +7,7 @@ use tier_cache::{Credential, Refusal, SessionData, Strictness};
 use tower_service::Service;
 
 use crate::absence::Absence;
+use crate::binding::{Verdict, revoke, whole};
 use crate::future::{Finding, ResponseFuture};
 use crate::layer::Shared;
 use crate::outbound::{Outbound, Shown};
@@ -97,9 +98,30 @@ fn look_up<D: SessionData, B>(
     let outer = extensions.get::<Session<D>>();
     // A session of other tiers that happen to hold the same type of data is none of ours.
     let ours = outer.filter(|session| session.tiers().same_as(&shared.tiers));
-    if ours.is_some() && shared.strictness == Strictness::Trust {
-        return (LookedUp::Here, Shown::Nothing);
-    }
+    let confirming = |session: &Session<D>| {
+        let confirming = confirm(Arc::clone(shared), session.clone().into_inner());
+        LookedUp::Finding(Box::pin(confirming))
+    };
+    let barred = |session: &Session<D>| {
+        if shared.lacks_body(session) {
+            return Some(confirming(session));
+        }
+        match shared.judge(session, headers, extensions) {
+            Verdict::Pass => None,
+            Verdict::StepUp(step_up) => Some(LookedUp::Decided(Err(Absence::StepUp(step_up)))),
+            Verdict::Revoke => {
+                let revoking = revoke(session.clone().into_inner());
+                Some(LookedUp::Finding(Box::pin(revoking)))
+            }
+        }
+    };
+    let barred_here = match ours.filter(|_| shared.strictness == Strictness::Trust) {
+        None => None,
+        Some(session) => match barred(session) {
+            None => return (LookedUp::Here, Shown::Nothing),
+            barred => barred,
+        },
+    };
     let mut sources = shared.sources.iter();
     let found = sources.find_map(|source| Some((source, source.find(headers, extensions)?)));
     let shown = match (&found, outer) {
@@ -114,9 +136,11 @@ fn look_up<D: SessionData, B>(
         }
         _ => Shown::Nothing,
     };
+    if let Some(barred) = barred_here {
+        return (barred, shown);
+    }
     if let Some(session) = ours {
-        let confirming = confirm(session.clone().into_inner(), shared.strictness);
-        return (LookedUp::Finding(Box::pin(confirming)), shown);
+        return (confirming(session), shown);
     }
     let credential = match found {
         None => return (LookedUp::Decided(Err(Absence::NoToken)), shown),
@@ -129,18 +153,19 @@ fn look_up<D: SessionData, B>(
         && let Some(found) = shared.tiers.try_hot(&credential)
     {
         let found = found.map(Session::from).map_err(Absence::Refused);
-        return (LookedUp::Decided(found), shown);
+        let barred = found.as_ref().ok().and_then(barred);
+        return (barred.unwrap_or(LookedUp::Decided(found)), shown);
     }
     let finding = find(Arc::clone(shared), credential);
     (LookedUp::Finding(Box::pin(finding)), shown)
 }
 
 async fn confirm<D: SessionData>(
+    shared: Arc<Shared<D>>,
     session: tier_cache::Session<D>,
-    strictness: Strictness,
 ) -> Result<tier_cache::Session<D>, Refusal> {
-    let tiers = session.tiers().clone();
-    tiers.confirm(session, strictness).await
+    let confirmed = shared.tiers.confirm(session, shared.strictness).await?;
+    whole(&shared, confirmed).await
 }
 
 async fn find<D: SessionData>(
@@ -148,7 +173,8 @@ async fn find<D: SessionData>(
     credential: Credential,
 ) -> Result<tier_cache::Session<D>, Refusal> {
     let strictness = shared.strictness;
-    shared.tiers.find_strict(credential, strictness).await
+    let found = shared.tiers.find_strict(credential, strictness).await?;
+    whole(&shared, found).await
 }
 
 /// The request as the inner service gets it; or why it does not.

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tower::{Layer, Service, service_fn};
-use tower_session::{Login, SecretKey, Session, SessionLayer, Token};
+use tower_session::{Binding, Login, SecretKey, Session, SessionLayer, Token};
 
 use crate::support::{Bed, Data, bearer, cookie};
 
@@ -65,4 +65,25 @@ async fn a_hot_hit_allocates_what_the_extensions_need_for_one_value_and_no_more(
             extensions.count_total
         );
     }
+}
+
+#[tokio::test]
+async fn a_hook_that_allows_allocates_nothing() {
+    let bed = Bed::new().await;
+    let issued = bed.user().await;
+    let plain = SessionLayer::new(bed.tiers.clone()).required();
+    let bound = plain.clone().binding(|session, headers, _| {
+        let body = session.body_if_here().expect("it is hot");
+        match body.device().user_agent.as_deref() {
+            None if !headers.contains_key(http::header::USER_AGENT) => Binding::Allow,
+            _ => Binding::Revoke,
+        }
+    });
+    let [without, with] = [plain, bound].map(|layer| {
+        let mut service = layer.layer(service_fn(count));
+        // Once for what the first use of a thread sets up.
+        allocations(&mut service, cookie(&issued.access));
+        allocations(&mut service, cookie(&issued.access))
+    });
+    assert_eq!(with, without);
 }

@@ -7,8 +7,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_session::{
-    CookieChange, CurrentUser, Login, Session, SessionCookie, SessionLayer, StrictSession, Tiers,
-    Token,
+    Binding, CookieChange, CurrentUser, Login, Session, SessionCookie, SessionLayer, StrictSession,
+    Tiers, Token,
 };
 
 use crate::support::{Bed, Data, cookie, request};
@@ -111,9 +111,28 @@ async fn a_guest_is_no_user() {
     let bed = Bed::new().await;
     let app = app(&bed.tiers);
     let guest = bed.guest().await;
-    let (response, text) = ask(&app, "/user", Some(&guest.access)).await;
+    for path in ["/user"] {
+        let (response, text) = ask(&app, path, Some(&guest.access)).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(text.contains("log in first"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_hook_turns_away_is_nobody_where_the_session_is_optional() {
+    let bed = Bed::new().await;
+    let issued = bed.user().await;
+    let layer = SessionLayer::new(bed.tiers.clone());
+    let app = Router::new()
+        .route("/needed", get(needed))
+        .route("/maybe", get(maybe))
+        .layer(layer.binding(|_, _, _| Binding::Reauthenticate));
+    let (response, text) = ask(&app, "/needed", Some(&issued.access)).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert!(text.contains("log in first"), "{text}");
+    let challenge = "Bearer error=\"insufficient_user_authentication\"";
+    assert_eq!(response.headers()[WWW_AUTHENTICATE], challenge);
+    assert!(text.contains("log in again"), "{text}");
+    assert_eq!(ask(&app, "/maybe", Some(&issued.access)).await.1, "nobody");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod bad_input;
+mod binding;
 mod cookie;
 mod extractors;
 mod layer;

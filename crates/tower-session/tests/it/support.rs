@@ -65,6 +65,20 @@ impl Bed {
         self.tiers.login(login).await.unwrap()
     }
 
+    /// A user nobody had before.
+    pub(crate) fn user_id(&self) -> i64 {
+        let id = self.sql(
+            "INSERT INTO users (email, username) \
+             SELECT 'u' || count(*) || '@b.c', 'u' || count(*) FROM users WHERE true RETURNING id",
+        );
+        id.trim().parse().unwrap()
+    }
+
+    pub(crate) async fn user(&self) -> Issued<Data> {
+        let login = Login::user(self.user_id()).data(vec!["tea".into()]);
+        self.tiers.login(login).await.unwrap()
+    }
+
     /// The same service after a restart: nothing is hot.
     pub(crate) async fn restarted(&self) -> Tiers<Data> {
         self.restarted_with(self.keys.clone()).await
@@ -184,6 +198,7 @@ pub(crate) enum Seen {
     Session(SessionId, Tier),
     NoToken,
     Refused(String),
+    StepUp(SessionId),
     /// Nothing in the extensions.
     Nothing,
     /// The layer answered.
@@ -200,6 +215,8 @@ pub(crate) fn look(request: &Request<()>) -> Seen {
         (Some(session), _) => Seen::Session(session.id(), session.tier()),
         (None, Some(Absence::NoToken)) => Seen::NoToken,
         (None, Some(Absence::Refused(refusal))) => Seen::Refused(refusal.to_string()),
+        (None, Some(Absence::StepUp(step_up))) => Seen::StepUp(step_up.session()),
+        (None, Some(absence)) => panic!("unknown to this test: {absence:?}"),
         (None, None) => Seen::Nothing,
     }
 }

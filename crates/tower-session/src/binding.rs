@@ -1,0 +1,92 @@
+//! What becomes of a session that was found: the application's hook decides.
+
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap};
+use tier_cache::{Reason, Refusal, Session, SessionData, Strictness};
+
+use crate::absence::Absence;
+use crate::layer::Shared;
+use crate::step_up::{Demand, StepUp};
+
+/// What the hook of [`SessionLayer::binding`](crate::SessionLayer::binding) makes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The request has its session.
+    Allow,
+    /// The request goes on without its session, until the user has logged in again; it has
+    /// [`Absence::StepUp`] in its place. The session and the client's cookie stay.
+    Reauthenticate,
+    /// The session is revoked before the request goes on, which it does with
+    /// [`Refusal::Revoked`](tier_cache::Refusal::Revoked).
+    Revoke,
+}
+
+/// The application's hook.
+pub(crate) type Hook<D> = dyn Fn(&Session<D>, &HeaderMap, &Extensions) -> Binding + Send + Sync;
+
+/// What becomes of a session.
+pub(crate) enum Verdict {
+    Pass,
+    StepUp(StepUp),
+    Revoke,
+}
+
+impl<D: SessionData> Shared<D> {
+    /// Whether the hook cannot be asked yet.
+    pub(crate) fn lacks_body(&self, session: &Session<D>) -> bool {
+        self.binding.is_some() && session.body_if_here().is_none()
+    }
+
+    /// Judges a session that the tiers accept. No I/O.
+    pub(crate) fn judge(
+        &self,
+        session: &Session<D>,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Verdict {
+        let binding = self.binding.as_deref();
+        match binding.map_or(Binding::Allow, |bound| bound(session, headers, extensions)) {
+            Binding::Revoke => return Verdict::Revoke,
+            Binding::Reauthenticate => {
+                let demand = Demand::default();
+                return Verdict::StepUp(StepUp::new(session.id(), demand));
+            }
+            Binding::Allow => {}
+        }
+        match extensions.get::<Absence>() {
+            // What a layer further out demands of this session, this one does not waive.
+            Some(Absence::StepUp(outer)) if outer.session() == session.id() => {
+                Verdict::StepUp(*outer)
+            }
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+/// The session with all that the hook may want to compare. A tier may keep the head of a session
+/// alone.
+pub(crate) async fn whole<D: SessionData>(
+    shared: &Shared<D>,
+    mut session: Session<D>,
+) -> Result<Session<D>, Refusal> {
+    /// A newer head may come to the hot tier before the body that is read.
+    const TRIES: u32 = 4;
+
+    for _ in 0..TRIES {
+        if !shared.lacks_body(&session) {
+            return Ok(session);
+        }
+        session = shared.tiers.confirm(session, Strictness::Row).await?;
+    }
+    let retry_after = Duration::from_secs(1);
+    Err(Refusal::Unavailable { retry_after })
+}
+
+/// Revokes a session that the hook has turned away. It is refused even if the database fails: the
+/// hook will turn it away again.
+pub(crate) async fn revoke<D: SessionData>(session: Session<D>) -> Result<Session<D>, Refusal> {
+    let tiers = session.tiers();
+    let _ = tiers.revoke_for(session.id(), Reason::Binding).await;
+    Err(Refusal::Revoked)
+}
