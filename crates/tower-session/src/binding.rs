@@ -1,4 +1,4 @@
-//! What becomes of a session that was found: the application's hook decides.
+//! What becomes of a session that was found: the application's hook, and what the layer demands.
 
 use std::time::Duration;
 
@@ -46,13 +46,14 @@ impl<D: SessionData> Shared<D> {
         extensions: &Extensions,
     ) -> Verdict {
         let binding = self.binding.as_deref();
+        let step_up = |demand| Verdict::StepUp(StepUp::new(session.id(), demand));
         match binding.map_or(Binding::Allow, |bound| bound(session, headers, extensions)) {
             Binding::Revoke => return Verdict::Revoke,
-            Binding::Reauthenticate => {
-                let demand = Demand::default();
-                return Verdict::StepUp(StepUp::new(session.id(), demand));
-            }
+            Binding::Reauthenticate => return step_up(Demand::default()),
             Binding::Allow => {}
+        }
+        if !self.demand.is_met_by(session) {
+            return step_up(self.demand);
         }
         match extensions.get::<Absence>() {
             // What a layer further out demands of this session, this one does not waive.

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use tier_cache::{SessionData, Strictness, Tiers};
@@ -9,6 +10,7 @@ use crate::binding::{Binding, Hook};
 use crate::cookie::SessionCookie;
 use crate::service::SessionService;
 use crate::source::Source;
+use crate::step_up::Demand;
 
 /// Puts the session of each request into the request's extensions: see the [crate's
 /// documentation](crate).
@@ -66,6 +68,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) strictness: Strictness,
     pub(crate) required: bool,
     pub(crate) binding: Option<Arc<Hook<D>>>,
+    pub(crate) demand: Demand,
     pub(crate) cookie: SessionCookie,
     /// The cookie's name, put together once.
     pub(crate) cookie_name: Box<str>,
@@ -83,6 +86,7 @@ impl<D: SessionData> SessionLayer<D> {
                 sources: [Source::cookie(SessionCookie::NAME), Source::bearer()].into(),
                 required: false,
                 binding: None,
+                demand: Demand::default(),
                 cookie: SessionCookie::new(),
                 cookie_name: SessionCookie::NAME.into(),
                 removes_refused: true,
@@ -112,6 +116,62 @@ impl<D: SessionData> SessionLayer<D> {
     #[must_use]
     pub fn strictness(self, strictness: Strictness) -> Self {
         self.with(|shared| shared.strictness = strictness)
+    }
+
+    /// Lets a session pass only if its user has logged in, or has proved again to be that user, at
+    /// most so long ago (OWASP ASVS 5.0, V7.5.1). Another session, and a guest's, is absent by
+    /// [`Absence::StepUp`](crate::Absence::StepUp): 401 with `WWW-Authenticate: Bearer
+    /// error="insufficient_user_authentication", max_age="300"` where one is
+    /// [`required`](Self::required), in whole seconds (RFC 9470 §3). The client keeps its cookie.
+    ///
+    /// For layers inside another, on the routes that change an e-mail address, a password or a
+    /// factor; not on the one that takes the password again, which needs the session for
+    /// [`Tiers::reauthenticate`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use http::{Request, Response, header::WWW_AUTHENTICATE};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_session::{Login, SessionLayer, TierConfig, Tiers, TokenKeys};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let mut config = TierConfig::default();
+    /// # config.cold.url = format!("sqlite://{}/sessions.db", folder.path().display());
+    /// let tiers: Tiers<()> = Tiers::open(config, TokenKeys::random()).await?;
+    /// let recent = SessionLayer::new(tiers.clone())
+    ///     .required()
+    ///     .authenticated_within(Duration::from_secs(300))
+    ///     .assurance(2);
+    /// let change_email = recent.layer(service_fn(async |_| {
+    ///     Ok::<_, std::convert::Infallible>(Response::new(()))
+    /// }));
+    ///
+    /// let guest = tiers.login(Login::guest()).await?;
+    /// let request = Request::builder()
+    ///     .header("authorization", format!("Bearer {}", &*guest.access.expose()))
+    ///     .body(())?;
+    /// let response = change_email.oneshot(request).await?;
+    /// assert_eq!(
+    ///     response.headers()[WWW_AUTHENTICATE],
+    ///     "Bearer error=\"insufficient_user_authentication\", max_age=\"300\""
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn authenticated_within(self, max_age: Duration) -> Self {
+        self.with(|shared| shared.demand.within = Some(max_age))
+    }
+
+    /// Lets a session pass only if its user has logged in at least this well, as the application
+    /// counts: see [`Login::assurance`](tier_cache::Login::assurance). Else as
+    /// [`authenticated_within`](Self::authenticated_within) does; for one more factor before what
+    /// is highly sensitive (OWASP ASVS 5.0, V7.5.3).
+    #[must_use]
+    pub fn assurance(self, level: u8) -> Self {
+        self.with(|shared| shared.demand.assurance = level)
     }
 
     /// Asks the application, for each request whose session is valid, whether the request fits the
@@ -263,6 +323,7 @@ impl<D: SessionData> fmt::Debug for SessionLayer<D> {
             .field("sources", &self.shared.sources)
             .field("strictness", &self.shared.strictness)
             .field("required", &self.shared.required)
+            .field("demand", &self.shared.demand)
             .field("cookie", &self.shared.cookie)
             .finish_non_exhaustive()
     }

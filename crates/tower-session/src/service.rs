@@ -78,6 +78,7 @@ impl<S: fmt::Debug, D: SessionData> fmt::Debug for SessionService<S, D> {
             .field("sources", &self.shared.sources)
             .field("strictness", &self.shared.strictness)
             .field("required", &self.shared.required)
+            .field("demand", &self.shared.demand)
             .finish()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_core::SessionId;
+use tier_cache::Session;
 
 /// Why a valid session is not enough: its user is to prove again, or better, to be that user
 /// (RFC 9470; OWASP ASVS 5.0, V7.5.1 and V7.5.3).
@@ -71,4 +72,20 @@ impl StepUp {
 pub(crate) struct Demand {
     pub(crate) within: Option<Duration>,
     pub(crate) assurance: u8,
+}
+
+impl Demand {
+    /// Whether the session's user has logged in so recently and so well. A guest never has.
+    pub(crate) fn is_met_by<D: tier_cache::SessionData>(&self, session: &Session<D>) -> bool {
+        if *self == Self::default() {
+            return true;
+        }
+        let recent = |within| {
+            let now = session.tiers().now().wall;
+            now.since(session.authenticated_at()) <= within
+        };
+        session.user().is_some()
+            && session.assurance() >= self.assurance
+            && self.within.is_none_or(recent)
+    }
 }

@@ -68,17 +68,20 @@ async fn a_hot_hit_allocates_what_the_extensions_need_for_one_value_and_no_more(
 }
 
 #[tokio::test]
-async fn a_hook_that_allows_allocates_nothing() {
+async fn a_hook_that_allows_and_a_demand_that_is_met_allocate_nothing() {
     let bed = Bed::new().await;
     let issued = bed.user().await;
     let plain = SessionLayer::new(bed.tiers.clone()).required();
-    let bound = plain.clone().binding(|session, headers, _| {
-        let body = session.body_if_here().expect("it is hot");
-        match body.device().user_agent.as_deref() {
-            None if !headers.contains_key(http::header::USER_AGENT) => Binding::Allow,
-            _ => Binding::Revoke,
-        }
-    });
+    let bound = plain
+        .clone()
+        .binding(|session, headers, _| {
+            let body = session.body_if_here().expect("it is hot");
+            match body.device().user_agent.as_deref() {
+                None if !headers.contains_key(http::header::USER_AGENT) => Binding::Allow,
+                _ => Binding::Revoke,
+            }
+        })
+        .authenticated_within(std::time::Duration::from_secs(300));
     let [without, with] = [plain, bound].map(|layer| {
         let mut service = layer.layer(service_fn(count));
         // Once for what the first use of a thread sets up.

@@ -8,4 +8,5 @@ mod extractors;
 mod layer;
 mod outbound;
 mod rotation;
+mod step_up;
 mod support;
