@@ -1,6 +1,7 @@
 //! Extractors for axum.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use tier_cache::{SessionData, Strictness};
 
 use crate::absence::Absence;
 use crate::session::Session;
-use crate::step_up::StepUp;
+use crate::step_up::{Demand, StepUp};
 
 /// A valid session; as `Option<Session<D>>` for pages that guests see too.
 ///
@@ -96,6 +97,45 @@ impl<S: Send + Sync, D: SessionData> FromRequestParts<S> for StrictSession<D> {
             Ok(session) => Ok(Self(session.into())),
             Err(refusal) => Err(SessionRejection::Absent(Absence::Refused(refusal))),
         }
+    }
+}
+
+/// The session of a user who has logged in, or has proved again to be that user, at most `SECONDS`
+/// ago: for handlers that change an e-mail address, a password or a factor (OWASP ASVS 5.0,
+/// V7.5.1). A guest's session is refused.
+///
+/// As [`SessionLayer::authenticated_within`](crate::SessionLayer::authenticated_within), for one
+/// handler. After a rejection the client logs in again, by
+/// [`Tiers::reauthenticate`](tier_cache::Tiers::reauthenticate), and repeats the request.
+#[derive(Clone, Debug)]
+pub struct Recent<D: SessionData, const SECONDS: u64>(pub Session<D>);
+
+impl<D: SessionData, const SECONDS: u64> Deref for Recent<D, SECONDS> {
+    type Target = Session<D>;
+
+    fn deref(&self) -> &Session<D> {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync, D: SessionData, const SECONDS: u64> FromRequestParts<S>
+    for Recent<D, SECONDS>
+{
+    type Rejection = SessionRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, SessionRejection> {
+        let session = find(parts)?;
+        if session.user().is_none() {
+            return Err(SessionRejection::Guest);
+        }
+        let demand = Demand {
+            within: Some(Duration::from_secs(SECONDS)),
+            ..Demand::default()
+        };
+        if !demand.is_met_by(&session) {
+            return Err(SessionRejection::StepUp(StepUp::new(session.id(), demand)));
+        }
+        Ok(Self(session))
     }
 }
 

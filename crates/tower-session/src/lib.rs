@@ -64,7 +64,7 @@ pub use binding::Binding;
 pub use change::CookieChange;
 pub use cookie::{CookieError, SessionCookie};
 #[cfg(feature = "axum")]
-pub use extract::{CurrentUser, SessionRejection, StrictSession};
+pub use extract::{CurrentUser, Recent, SessionRejection, StrictSession};
 pub use future::ResponseFuture;
 pub use layer::SessionLayer;
 pub use service::SessionService;

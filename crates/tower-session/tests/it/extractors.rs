@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -7,8 +9,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_session::{
-    Binding, CookieChange, CurrentUser, Login, Session, SessionCookie, SessionLayer, StrictSession,
-    Tiers, Token,
+    Binding, CookieChange, CurrentUser, Login, Recent, Session, SessionCookie, SessionLayer,
+    StrictSession, Tiers, Token, tier_cache::Clock,
 };
 
 use crate::support::{Bed, Data, cookie, request};
@@ -19,6 +21,7 @@ fn app(tiers: &Tiers<Data>) -> Router {
         .route("/maybe", get(maybe))
         .route("/user", get(user))
         .route("/strict", get(strict))
+        .route("/recent", get(recent))
         .route("/other", get(async |_: Session<u64>| ()))
         .layer(SessionLayer::new(tiers.clone()))
         .route("/forgotten", get(needed))
@@ -42,6 +45,10 @@ async fn user(user: CurrentUser<Data>) -> String {
 
 async fn strict(StrictSession(session): StrictSession<Data>) -> String {
     session.version().to_string()
+}
+
+async fn recent(Recent(session): Recent<Data, 300>) -> String {
+    session.user().unwrap().username.to_string()
 }
 
 async fn ask(app: &Router, path: &str, token: Option<&Token>) -> (Response<()>, String) {
@@ -83,7 +90,7 @@ async fn a_session_is_extracted() {
 async fn without_one_the_rejection_says_what_to_do() {
     let bed = Bed::new().await;
     let app = app(&bed.tiers);
-    for path in ["/needed", "/user", "/strict"] {
+    for path in ["/needed", "/user", "/strict", "/recent"] {
         let (response, text) = ask(&app, path, None).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
@@ -111,11 +118,40 @@ async fn a_guest_is_no_user() {
     let bed = Bed::new().await;
     let app = app(&bed.tiers);
     let guest = bed.guest().await;
-    for path in ["/user"] {
+    for path in ["/user", "/recent"] {
         let (response, text) = ask(&app, path, Some(&guest.access)).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(text.contains("log in first"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn v7_5_1_a_login_too_long_ago_is_rejected_with_what_to_do() {
+    let bed = Bed::new().await;
+    let issued = bed.user().await;
+    let clock = Clock::manual();
+    let tiers = Tiers::builder(bed.tiers.config().clone(), bed.keys.clone())
+        .store(bed.store.clone())
+        .clock(clock.clone())
+        .start()
+        .await
+        .unwrap();
+    let app = app(&tiers);
+    let (response, text) = ask(&app, "/recent", Some(&issued.access)).await;
+    assert_eq!((response.status(), &*text), (StatusCode::OK, "u0"));
+    clock.advance(Duration::from_secs(301));
+    let (response, text) = ask(&app, "/recent", Some(&issued.access)).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let challenge = "Bearer error=\"insufficient_user_authentication\", max_age=\"300\"";
+    assert_eq!(response.headers()[WWW_AUTHENTICATE], challenge);
+    assert!(!response.headers().contains_key(SET_COOKIE));
+    assert_eq!(
+        text,
+        "{\"error\":\"the last login must be at most 300 seconds old: log in again, then repeat \
+         the request\"}"
+    );
+    // For others it is as good as before.
+    assert_eq!(ask(&app, "/user", Some(&issued.access)).await.1, "u0");
 }
 
 #[tokio::test]
@@ -141,7 +177,7 @@ async fn an_outage_is_a_503_even_where_the_session_is_optional() {
     let issued = bed.guest().await;
     let app = app(&bed.restarted().await);
     bed.store.unplug();
-    for path in ["/needed", "/maybe", "/user", "/strict"] {
+    for path in ["/needed", "/maybe", "/user", "/strict", "/recent"] {
         let (response, text) = ask(&app, path, Some(&issued.access)).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(response.headers()[RETRY_AFTER], "1");
