@@ -228,10 +228,25 @@ impl<D: SessionData> Tiers<D> {
     /// that was already under way may have been asked before the change that the caller wants to
     /// know of.
     pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
+        /// A session that many change at once may have changed again before it is collected.
+        const TRIES: u32 = 64;
         let shared = self.shared();
-        let landed = shared.load_fresh(key).await;
-        let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
-        self.judge(landed, shown).map_err(Verdict::into_refusal)
+        let give_up = shared.clock.now().moment + shared.config.fence.staleness_bound;
+        let mut tries = 1;
+        loop {
+            let landed = shared.load_fresh(key).await;
+            let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
+            match self.judge(landed, shown) {
+                Err(Verdict::Doubtful(doubt))
+                    if doubt.is_unavailable()
+                        && tries < TRIES
+                        && shared.clock.now().moment < give_up =>
+                {
+                    tries += 1;
+                }
+                judged => return judged.map_err(Verdict::into_refusal),
+            }
+        }
     }
 
     /// What is handed out of what was loaded.
