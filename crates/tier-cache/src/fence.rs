@@ -101,10 +101,13 @@ impl Fence {
             .fetch_max(until.nanos(), Ordering::AcqRel);
     }
 
-    /// Trusts no cache from here on, until the next poll.
+    /// Trusts no cache and follows no lineage from here on, until the next poll. Both before the
+    /// hot tier is cleared: a load that is asked for after that finds no lineage, and so nothing in
+    /// Redis, of which it could bring the old.
     pub(crate) fn distrust(&self) {
         self.trusted_until
             .store(Moment::LONG_AGO.nanos(), Ordering::Release);
+        self.write().lineage = None;
     }
 
     /// Knows of no change nor lineage from here on: what was known speaks of a history that the
@@ -113,7 +116,6 @@ impl Fence {
     pub(crate) fn start_over(&self) {
         self.distrust();
         let mut floors = self.write();
-        floors.lineage = None;
         floors.newest = Mark::ZERO;
         floors.since = Mark::ZERO;
         floors.by_session.clear();
