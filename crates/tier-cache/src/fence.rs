@@ -309,6 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn trust_and_lineage_go_first_and_the_floors_only_when_starting_over() {
+        let fence = Fence::new();
+        fence.follow(Lineage::new(7));
+        raise(&fence, 3, 10);
+        fence.trust_until(Moment::from_nanos(1000));
+        fence.distrust();
+        assert!(!fence.trusts(Moment::from_nanos(0)));
+        assert_eq!(fence.lineage(), None);
+        assert!(!admits(&fence, 2, 100), "the floors still stand");
+        fence.start_over();
+        assert!(admits(&fence, 2, 0));
+    }
+
+    #[test]
     fn trust_ends_by_itself_and_is_never_shortened() {
         let fence = Fence::new();
         let start = Moment::from_nanos(1000);
