@@ -25,6 +25,9 @@ pub(crate) struct Feed<D: SessionData> {
     cursor: Mark,
     /// What the log was last told.
     trusting: bool,
+    /// The lineage of commits that were lost, until another is begun. No answer is believed
+    /// before that: what Redis holds of it would be believed again.
+    lost: Option<Lineage>,
     /// Why the last poll failed, if it did.
     failure: Option<StoreError>,
 }
@@ -35,6 +38,7 @@ impl<D: SessionData> Feed<D> {
             shared,
             cursor: Mark::ZERO,
             trusting: true,
+            lost: None,
             failure: None,
         }
     }
@@ -86,6 +90,10 @@ impl<D: SessionData> Feed<D> {
         let shared = Arc::clone(&self.shared);
         let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
         loop {
+            if let Some(lineage) = self.lost {
+                shared.store.renew_lineage(lineage).await?;
+                self.lost = None;
+            }
             // Taken before the question is sent: the answer is a snapshot no older than this.
             let asked = shared.clock.now().moment;
             let seen = shared.fence.newest();
@@ -102,11 +110,8 @@ impl<D: SessionData> Feed<D> {
                 to = %changes.up_to,
                 "the database may have lost what was committed: all that is cached is dropped"
             );
-            let lineage = changes.lineage;
+            self.lost = lost.then_some(changes.lineage);
             self.start_over();
-            if lost {
-                shared.store.renew_lineage(lineage).await?;
-            }
         }
     }
 

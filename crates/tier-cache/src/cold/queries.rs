@@ -338,6 +338,12 @@ pub(super) fn changes(
             "session_history has lost its row: restore it from the migration",
         ));
     };
+    if first.moved {
+        return Err(StoreError::permanent(
+            "changes",
+            "session_history does not name this server: restore its trigger from the migration",
+        ));
+    }
     if first.kept_since > first.up_to {
         return Err(StoreError::permanent(
             "changes",

@@ -355,16 +355,18 @@ macro_rules! sql_store {
             }
 
             async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
-                let rows = self.run_in(&self.feed, "changes", move |connection| {
-                    let query = diesel::sql_query(CHANGES)
-                        .bind::<BigInt, _>(since.get())
-                        .bind::<BigInt, _>(i64::from(limit));
-                    async move { query.load::<ChangeRow>(connection).await }.boxed()
-                });
-                let rows = rows.await?;
+                let ask = || {
+                    self.run_in(&self.feed, "changes", move |connection| {
+                        let query = diesel::sql_query(CHANGES)
+                            .bind::<BigInt, _>(since.get())
+                            .bind::<BigInt, _>(i64::from(limit));
+                        async move { query.load::<ChangeRow>(connection).await }.boxed()
+                    })
+                };
+                let mut rows = ask().await?;
                 if let Some(left) = moved(&rows) {
                     self.renew_lineage(left).await?;
-                    return self.changes(since, limit).await;
+                    rows = ask().await?;
                 }
                 changes(since, limit, rows)
             }

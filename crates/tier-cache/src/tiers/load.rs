@@ -174,7 +174,10 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
 }
 
 /// From a copy of the cold tier; `None` if the database itself has to be asked.
-async fn replica<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Landed<D>> {
+pub(super) async fn replica<D: SessionData>(
+    shared: &Arc<Shared<D>>,
+    key: Key,
+) -> Option<Landed<D>> {
     if !shared.fence.trusts(shared.clock.now().moment) {
         return None;
     }

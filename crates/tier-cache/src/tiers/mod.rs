@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use futures_util::Stream;
-use session_core::{Key, TokenKeys};
+use session_core::{Key, SessionId, TokenKeys};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -44,7 +44,7 @@ use crate::clock::{Clock, Now};
 use crate::cold::ColdStore;
 use crate::config::TierConfig;
 use crate::data::SessionData;
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, Reason};
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::health::Health;
@@ -156,6 +156,14 @@ impl<D: SessionData> Tiers<D> {
     /// [missed](Event::Missed); nothing waits for it.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<D> {
         self.shared().events.listen()
+    }
+
+    /// Has the audit log tell of a request that something above the tiers refused, such as a layer
+    /// that demands a recent login.
+    pub fn tell_refused(&self, session: Option<SessionId>, reason: Reason) {
+        self.shared()
+            .events
+            .tell(Event::Refused { session, reason });
     }
 
     /// What each tier can do just now; no I/O.

@@ -6,7 +6,7 @@ use session_core::{Key, Mark};
 
 use super::database::SESSION;
 use super::now;
-use crate::clock::Now;
+use crate::clock::{Moment, Now};
 use crate::error::Refusal;
 use crate::hot::Entry;
 use crate::session::Tier;
@@ -34,6 +34,12 @@ pub(super) enum Rule {
     TrustBeforeCache,
     /// A request reads the clock after the cache.
     ClockLast,
+    /// A record of another lineage is refused.
+    Lineage,
+    /// A node that starts over drops its lineage together with its trust.
+    LineageFirst,
+    /// And its floors after the hot tier was cleared.
+    FloorsLast,
 }
 
 /// For `load::cold`.
@@ -56,6 +62,24 @@ pub(super) fn load(shared: &Shared<()>, rule: Rule) -> Loaded<()> {
         entry: entry.ok_or(Refusal::Unknown)?,
         tier: Tier::Cold,
         good_until,
+    })
+}
+
+/// For `load::replica`: any lineage will do.
+pub(super) fn replica(shared: &Arc<Shared<()>>) -> Option<Landed<()>> {
+    if !shared.fence.trusts(shared.clock.now().moment) {
+        return None;
+    }
+    let generation = shared.hot.generation();
+    let row = now(shared.store.load_replica(Key::Id(SESSION)))?;
+    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.config.hot);
+    let entry = shared
+        .hot
+        .insert(Arc::new(entry), |head| shared.admits(head))?;
+    Some(Landed {
+        entry,
+        tier: Tier::Cold,
+        good_until: Moment::LONG_AGO,
     })
 }
 
@@ -104,6 +128,22 @@ impl Feed {
         let bound = shared.config.fence.staleness_bound;
         let mut asked = shared.clock.now().moment;
         let changes = now(shared.store.changes(self.cursor, u32::MAX)).unwrap();
+        if changes.up_to < self.cursor {
+            let fence = &shared.fence;
+            let lineage = fence.lineage().unwrap();
+            fence.distrust();
+            if *rule == Rule::FloorsLast {
+                fence.start_over();
+                shared.hot.clear();
+                return;
+            }
+            fence.follow(lineage);
+            shared.hot.clear();
+            fence.distrust();
+            fence.start_over();
+            return;
+        }
+        shared.fence.follow(changes.lineage);
         if *rule == Rule::TrustLast {
             shared.fence.trust_until(asked + bound);
         }

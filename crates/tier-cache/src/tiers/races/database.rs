@@ -22,6 +22,8 @@ pub(super) struct Database {
     truth: Mutex<Truth>,
     /// Tells of no single change, only that there may have been some.
     vague: bool,
+    /// Whether a new lineage can be begun.
+    renews: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ struct Truth {
     lineage: Lineage,
     /// What the next change is numbered.
     next: Mark,
+    /// What a replica has, which hears of nothing any more.
+    replica: Option<Row>,
     revoked: Option<Moment>,
 }
 
@@ -53,12 +57,14 @@ impl Database {
             row,
             lineage: Lineage::ONLY,
             next: Mark::new(9),
+            replica: None,
             revoked: None,
         };
         Self {
             clock,
             truth: Mutex::new(truth),
             vague,
+            renews: true,
         }
     }
 
@@ -77,10 +83,35 @@ impl Database {
 
     /// Loses its last commits, numbers what comes then as those were, and revokes the session.
     pub(super) fn set_back(&self) {
+        self.keep_in_replica();
         self.truth().next = Mark::new(2);
         // Its version counts from what was not lost.
         self.truth().row.head.version = Version::new(0);
         self.revoke();
+    }
+
+    /// Goes on from a copy that has lost nothing, but cannot be told from one that has.
+    pub(super) fn fail_over(&self) {
+        let mut truth = self.truth();
+        truth.next = Mark::new(2);
+        truth.row.changed_at = Mark::new(1);
+    }
+
+    /// One whose replica hears of nothing from now on, and on which no lineage can be begun.
+    pub(super) fn frozen(clock: Clock) -> Self {
+        let database = Self {
+            renews: false,
+            ..Self::new(clock, false)
+        };
+        database.keep_in_replica();
+        database
+    }
+
+    fn keep_in_replica(&self) {
+        let mut truth = self.truth();
+        let mut row = truth.row.clone();
+        row.head.as_of = truth.next;
+        truth.replica = Some(row);
     }
 
     /// When the revocation was committed.
@@ -110,6 +141,13 @@ impl ColdStore for Database {
         Ok(Some(self.snapshot().row))
     }
 
+    async fn load_replica(&self, _: Key) -> Option<Row> {
+        step();
+        let row = self.truth().replica.clone();
+        step();
+        row
+    }
+
     async fn changes(&self, since: Mark, _: u32) -> Result<Changes, StoreError> {
         let Truth {
             row, next, lineage, ..
@@ -132,6 +170,9 @@ impl ColdStore for Database {
 
     async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
         step();
+        if !self.renews {
+            return Err(StoreError::transient("renew_lineage", "not now"));
+        }
         let mut truth = self.truth();
         if truth.lineage == lost {
             truth.lineage = Lineage::new(lost.get() + 1);

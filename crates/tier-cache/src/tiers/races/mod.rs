@@ -48,6 +48,8 @@ struct Race {
     vague: bool,
     /// The database loses its last commits.
     set_back: bool,
+    /// Loads ask a replica, which still has what was lost.
+    replica: bool,
     broken: Option<Rule>,
 }
 
@@ -70,7 +72,12 @@ struct World {
 impl World {
     fn new(race: Race, seen: Arc<Seen>) -> Self {
         let clock = Clock::manual();
-        let database = Arc::new(Database::new(clock.clone(), race.vague));
+        let database = Database::new(clock.clone(), race.vague);
+        Self::on(database, clock, race, seen)
+    }
+
+    fn on(database: Database, clock: Clock, race: Race, seen: Arc<Seen>) -> Self {
+        let database = Arc::new(database);
         let config = TierConfig::default();
         assert_eq!(config.fence.staleness_bound, Duration::from_secs(5));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -119,6 +126,18 @@ impl World {
     /// Loads the session, and collects it for a request.
     fn load(&self) {
         let shared = self.tiers.shared();
+        if self.race.replica {
+            let key = Key::Id(SESSION);
+            let landed = match self.race.broken {
+                Some(Rule::Lineage) => broken::replica(shared),
+                _ => now(super::load::replica(shared, key)),
+            };
+            let asked = self.now().moment;
+            if landed.is_some_and(|landed| self.tiers.judge(landed, Shown::Nothing).is_ok()) {
+                self.served(asked);
+            }
+            return;
+        }
         let loaded = match self.race.broken {
             Some(rule @ (Rule::AskAfterInsert | Rule::GenerationOfAsking)) => {
                 broken::load(shared, rule)
@@ -161,6 +180,48 @@ impl World {
             .is_some_and(|revoked| at > revoked + bound)
         {
             self.seen.late.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A load from a replica races with a node that starts over, for a request that has read the
+    /// trust before; the revocation is known, and B has passed.
+    fn start_over(race: Race, seen: Arc<Seen>) {
+        let clock = Clock::manual();
+        let world = Self::on(Database::frozen(clock.clone()), clock.clone(), race, seen);
+        let mut polls = Polls::new(&world);
+        polls.poll();
+        world.database.revoke();
+        clock.advance(WHILE);
+        clock.advance(WHILE);
+        polls.poll();
+        let trusted_until = world.tiers.shared().fence.trusted_until();
+        world.database.fail_over();
+        let world = Arc::new(world);
+        let start = |act: fn(&Self, Moment)| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || act(&world, trusted_until))
+        };
+        let threads = [
+            start(|world, _| {
+                let shared = world.tiers.shared();
+                drop(now(super::load::replica(shared, Key::Id(SESSION))));
+            }),
+            start(Self::look),
+        ];
+        let polling = thread::spawn(move || polls.poll());
+        threads
+            .into_iter()
+            .chain([polling])
+            .for_each(|thread| thread.join().unwrap());
+        world.look(trusted_until);
+    }
+
+    /// What is left to do of a request that has read the trust.
+    fn look(&self, trusted_until: Moment) {
+        let hot = self.tiers.shared().hot.get(SESSION).is_some();
+        let now = self.now().moment;
+        if hot && now < trusted_until {
+            self.served(now);
         }
     }
 
@@ -223,7 +284,9 @@ impl Polls {
                 rule @ (Rule::FloorFirst
                 | Rule::ClearAtRestart
                 | Rule::TrustLast
-                | Rule::TrustFromAsking),
+                | Rule::TrustFromAsking
+                | Rule::LineageFirst
+                | Rule::FloorsLast),
             ) => Self::Broken(broken::Feed::new(shared, rule)),
             _ => Self::Real(Feed::new(shared)),
         }
@@ -272,6 +335,7 @@ const LOADED: Race = Race {
     begun_hot: false,
     vague: false,
     set_back: false,
+    replica: false,
     broken: None,
 };
 
@@ -316,11 +380,45 @@ fn what_a_database_has_lost_is_not_served_when_its_load_comes_late() {
 }
 
 #[test]
+fn what_a_database_has_lost_is_not_served_although_a_replica_has_it() {
+    holds(Race {
+        set_back: true,
+        replica: true,
+        ..LOADED
+    });
+}
+
+/// Whether one of so many times 500 schedules serves what the floors had kept out.
+fn started_over(broken: Option<Rule>, times: u64) -> bool {
+    let race = Race { broken, ..LOADED };
+    (1..=times).any(|seed| {
+        let seen = Arc::new(Seen::default());
+        let world = Arc::clone(&seen);
+        schedules(seed, 500, move || {
+            World::start_over(race, Arc::clone(&world))
+        });
+        seen.late.load(Ordering::Relaxed)
+    })
+}
+
+#[test]
+fn a_node_that_starts_over_lets_nothing_in_that_its_floors_kept_out() {
+    assert!(!started_over(None, 20));
+    for rule in [Rule::LineageFirst, Rule::FloorsLast] {
+        assert!(started_over(Some(rule), 200), "{rule:?}");
+    }
+}
+
+#[test]
 fn the_race_shows_each_rule_that_is_left_out() {
     let vague = Race { vague: true, ..HOT };
     let set_back = Race {
         set_back: true,
         ..LOADED
+    };
+    let replica = Race {
+        replica: true,
+        ..set_back
     };
     for (rule, race) in [
         (Rule::AskAfterInsert, LOADED),
@@ -332,6 +430,7 @@ fn the_race_shows_each_rule_that_is_left_out() {
         (Rule::TrustFromAsking, HOT),
         (Rule::TrustBeforeCache, HOT),
         (Rule::ClockLast, HOT),
+        (Rule::Lineage, replica),
     ] {
         let broken = Some(rule);
         assert!(shows(Race { broken, ..race }), "{rule:?}");
