@@ -1,57 +1,120 @@
 //! What a database lost is served by nobody, although Redis still holds it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use testbed::Cluster;
+use testbed::{Cluster, SqliteFile};
 use tier_cache::cold::{ColdStore as _, Lineage, Mark, SqliteStore};
-use tier_cache::{Login, Refusal, Tier};
+use tier_cache::{Issued, Login, Refusal, Tier, Tiers};
 
 use crate::support::{Basket, Cold, Service, eventually};
+
+/// What is about to be lost, numbered far ahead, and held by Redis: a session, and changes of one
+/// that is kept.
+struct Lost {
+    kept: Issued<Basket>,
+    lost: Issued<Basket>,
+}
+
+impl Lost {
+    async fn on(node: &Tiers<Basket>, kept: Issued<Basket>) -> Self {
+        let lost = node.login(Login::guest()).await.unwrap();
+        let mut session = kept.session.clone();
+        for _ in 0..9 {
+            let change = |basket: &mut Basket| basket.count += 1;
+            session = node.update(&session, change).await.unwrap();
+        }
+        Self { kept, lost }
+    }
+
+    fn revoke_kept(&self) -> String {
+        let id = self.kept.session.id();
+        format!("UPDATE sessions SET is_active = false WHERE id = '{id}'")
+    }
+
+    /// None of it is believed; and life goes on, in all tiers.
+    async fn is_believed_by_none_of<const N: usize>(self, nodes: [&Tiers<Basket>; N]) {
+        for node in nodes {
+            eventually("the lost session is refused", async || {
+                let found = node.find(self.lost.access.clone()).await;
+                matches!(found, Err(Refusal::Unknown))
+            })
+            .await;
+            eventually("the revoked session is refused", async || {
+                let found = node.find(self.kept.access.clone()).await;
+                matches!(found, Err(Refusal::Revoked))
+            })
+            .await;
+        }
+        let issued = nodes[0].login(Login::guest()).await.unwrap();
+        eventually("a new session is warm for the others", async || {
+            let found = nodes[N - 1].find(issued.access.clone()).await;
+            found.is_ok_and(|session| session.tier() != Tier::Cold)
+        })
+        .await;
+    }
+}
+
+/// A SQLite file that is to be put back to what it is now.
+struct Backup<'a> {
+    file: &'a SqliteFile,
+    path: std::path::PathBuf,
+}
+
+impl<'a> Backup<'a> {
+    fn of(service: &'a Service) -> Self {
+        let Cold::Sqlite(file) = &service.cold else {
+            unreachable!()
+        };
+        let path = file.path().with_extension("backup");
+        file.sql(&format!("VACUUM INTO '{}'", path.display()));
+        Self { file, path }
+    }
+
+    fn put_back(&self) {
+        self.file
+            .sql(&format!(".restore '{}'", self.path.display()));
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restore_nothing_that_was_cached_before_is_believed() {
     let service = Service::new(Cold::sqlite());
-    let Cold::Sqlite(file) = &service.cold else {
-        unreachable!()
-    };
-    let backup = file.path().with_extension("backup");
     let (here, there) = (service.node().await, service.node().await);
     let kept = here.login(Login::guest()).await.unwrap();
-    file.sql(&format!("VACUUM INTO '{}'", backup.display()));
-
-    // Lost: changes of a session, and whole sessions. Redis has them, numbered far ahead.
-    let lost = here.login(Login::guest()).await.unwrap();
-    let mut session = kept.session.clone();
-    for _ in 0..9 {
-        let change = |basket: &mut Basket| basket.count += 1;
-        session = here.update(&session, change).await.unwrap();
-    }
-    let id = kept.session.id();
-    let before = service.cold.version(id);
-    file.sql(&format!(".restore '{}'", backup.display()));
-    file.sql(&format!(
-        "UPDATE sessions SET is_active = false WHERE id = '{id}'"
-    ));
-    assert!(service.cold.version(id) < before);
-
+    let backup = Backup::of(&service);
+    let lost = Lost::on(&here, kept).await;
+    backup.put_back();
+    service.cold.sql(&lost.revoke_kept());
     let later = service.node().await;
-    for node in [&here, &there, &later] {
-        eventually("the lost session is refused", async || {
-            matches!(node.find(lost.access.clone()).await, Err(Refusal::Unknown))
-        })
-        .await;
-        eventually("the revoked session is refused", async || {
-            matches!(node.find(kept.access.clone()).await, Err(Refusal::Revoked))
-        })
-        .await;
+    lost.is_believed_by_none_of([&here, &there, &later]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_begin_a_new_lineage_believes_nothing_until_it_can() {
+    let service = Service::new(Cold::sqlite());
+    let here = service.node().await;
+    let kept = here.login(Login::guest()).await.unwrap();
+    service.cold.sql(
+        "CREATE TRIGGER not_now BEFORE UPDATE OF lineage ON session_history \
+         BEGIN SELECT RAISE(ABORT, 'not now'); END",
+    );
+    let backup = Backup::of(&service);
+    let lost = Lost::on(&here, kept).await;
+    backup.put_back();
+    eventually("it trusts nothing", async || !here.health().is_trusting()).await;
+    service.cold.sql(&lost.revoke_kept());
+    for _ in 0..20 {
+        // For some polls.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!here.health().is_trusting());
+        let found = here.find(lost.kept.access.clone()).await;
+        assert!(matches!(found, Err(Refusal::Revoked)), "{found:?}");
     }
-    // And life goes on, in all tiers.
-    let issued = here.login(Login::guest()).await.unwrap();
-    eventually("a new session is warm for the others", async || {
-        let found = later.find(issued.access.clone()).await;
-        found.is_ok_and(|session| session.tier() == Tier::Warm || session.tier() == Tier::Hot)
-    })
-    .await;
+    service.cold.sql("DROP TRIGGER not_now");
+    eventually("it trusts again", async || here.health().is_trusting()).await;
+    let later = service.node().await;
+    lost.is_believed_by_none_of([&here, &later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,19 +134,14 @@ async fn after_a_failover_that_lost_commits_nothing_that_was_cached_before_is_be
     config.cold.url = database
         .url()
         .replace(&first, &format!("{first}&host={second}"));
-    config.fence.staleness_bound = std::time::Duration::from_secs(600);
+    config.fence.staleness_bound = Duration::from_secs(600);
     let node = async || service.node_with(config.clone()).await;
 
     let here = node().await;
     let kept = here.login(Login::guest()).await.unwrap();
     standby.caught_up();
     standby.kill();
-    let lost = here.login(Login::guest()).await.unwrap();
-    let mut session = kept.session.clone();
-    for _ in 0..9 {
-        let change = |basket: &mut Basket| basket.count += 1;
-        session = here.update(&session, change).await.unwrap();
-    }
+    let lost = Lost::on(&here, kept).await;
     cluster.kill();
     standby.restart();
     standby.promote();
@@ -91,27 +149,9 @@ async fn after_a_failover_that_lost_commits_nothing_that_was_cached_before_is_be
     for _ in 0..40 {
         standby.sql(database, "UPDATE session_history SET tombstones_since = 0");
     }
-    let id = kept.session.id();
-    let revoke = format!("UPDATE sessions SET is_active = false WHERE id = '{id}'");
-    standby.sql(database, &revoke);
-
+    standby.sql(database, &lost.revoke_kept());
     let later = node().await;
-    for node in [&here, &later] {
-        eventually("the lost session is refused", async || {
-            matches!(node.find(lost.access.clone()).await, Err(Refusal::Unknown))
-        })
-        .await;
-        eventually("the revoked session is refused", async || {
-            matches!(node.find(kept.access.clone()).await, Err(Refusal::Revoked))
-        })
-        .await;
-    }
-    let issued = here.login(Login::guest()).await.unwrap();
-    eventually("a new session is warm for the others", async || {
-        let found = later.find(issued.access.clone()).await;
-        found.is_ok_and(|session| session.tier() != Tier::Cold)
-    })
-    .await;
+    lost.is_believed_by_none_of([&here, &later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
