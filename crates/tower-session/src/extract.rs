@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use session_core::User;
-use tier_cache::{SessionData, Strictness};
+use tier_cache::{Reason, SessionData, Strictness};
 
 use crate::absence::Absence;
 use crate::session::Session;
@@ -133,6 +133,8 @@ impl<S: Send + Sync, D: SessionData, const SECONDS: u64> FromRequestParts<S>
             ..Demand::default()
         };
         if !demand.is_met_by(&session) {
+            let id = Some(session.id());
+            session.tiers().tell_refused(id, Reason::StepUp);
             return Err(SessionRejection::StepUp(StepUp::new(session.id(), demand)));
         }
         Ok(Self(session))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response};
 use session_core::Token;
-use tier_cache::{Refusal, SessionData};
+use tier_cache::{Reason, Refusal, SessionData};
 
 use crate::absence::Absence;
 use crate::change::{Change, CookieChange};
@@ -40,6 +40,10 @@ impl<D: SessionData> Outbound<D> {
 
     /// The session of the request was found, or not.
     pub(crate) fn decided(&mut self, found: &Result<Session<D>, Absence>) {
+        if let Err(Absence::StepUp(step_up)) = found {
+            let session = Some(step_up.session());
+            self.shared.tiers.tell_refused(session, Reason::StepUp);
+        }
         let Shown::Asked(token) = &self.shown else {
             return;
         };

@@ -146,6 +146,10 @@ fn look_up<D: SessionData, B>(
     let credential = match found {
         None => return (LookedUp::Decided(Err(Absence::NoToken)), shown),
         Some((_, Err(refusal))) => {
+            // The tiers never see it.
+            if let Some(reason) = (&refusal).into() {
+                shared.tiers.tell_refused(None, reason);
+            }
             return (LookedUp::Decided(Err(Absence::Refused(refusal))), shown);
         }
         Some((_, Ok(credential))) => credential,

@@ -103,7 +103,10 @@ impl<D: SessionData> Tiers<D> {
     #[tracing::instrument(level = "debug", name = "session.revoke", skip_all, fields(session = %id))]
     pub async fn revoke_for(&self, id: SessionId, reason: Reason) -> Result<Receipt, Error> {
         self.write(async move |shared: Arc<Shared<D>>| {
-            let was_active = shared.store.revoke(id, shared.clock.now().wall).await?;
+            let revoked = shared.store.revoke(id, shared.clock.now().wall).await;
+            let was_active = revoked.inspect_err(|error| {
+                tracing::warn!(%error, session = %id, ?reason, "a session could not be revoked");
+            })?;
             let receipt = Receipt::now(&shared, u64::from(was_active));
             let user = shared.bury(id).await;
             if was_active {

@@ -1,5 +1,6 @@
 //! The tiers against real servers: PostgreSQL, SQLite and Redis, each test with its own.
 
+mod audit;
 mod cold;
 mod config;
 mod counting;

@@ -33,7 +33,7 @@ impl Lost {
     }
 
     /// None of it is believed; and life goes on, in all tiers.
-    async fn is_believed_by_none_of<const N: usize>(self, nodes: [&Tiers<Basket>; N]) {
+    async fn must_be_refused_by<const N: usize>(self, nodes: [&Tiers<Basket>; N]) {
         for node in nodes {
             eventually("the lost session is refused", async || {
                 let found = node.find(self.lost.access.clone()).await;
@@ -87,7 +87,7 @@ async fn after_a_restore_nothing_that_was_cached_before_is_believed() {
     backup.put_back();
     service.cold.sql(&lost.revoke_kept());
     let later = service.node().await;
-    lost.is_believed_by_none_of([&here, &there, &later]).await;
+    lost.must_be_refused_by([&here, &there, &later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn a_node_that_cannot_begin_a_new_lineage_believes_nothing_until_it_can() 
     service.cold.sql("DROP TRIGGER not_now");
     eventually("it trusts again", async || here.health().is_trusting()).await;
     let later = service.node().await;
-    lost.is_believed_by_none_of([&here, &later]).await;
+    lost.must_be_refused_by([&here, &later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn after_a_failover_that_lost_commits_nothing_that_was_cached_before_is_be
     }
     standby.sql(database, &lost.revoke_kept());
     let later = node().await;
-    lost.is_believed_by_none_of([&here, &later]).await;
+    lost.must_be_refused_by([&here, &later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

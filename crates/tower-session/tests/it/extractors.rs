@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_session::{
     Binding, CookieChange, CurrentUser, Login, Recent, Session, SessionCookie, SessionLayer,
-    StrictSession, Tiers, Token, tier_cache::Clock,
+    StrictSession, Tiers, Token,
 };
 
 use crate::support::{Bed, Data, cookie, request};
@@ -129,13 +129,7 @@ async fn a_guest_is_no_user() {
 async fn v7_5_1_a_login_too_long_ago_is_rejected_with_what_to_do() {
     let bed = Bed::new().await;
     let issued = bed.user().await;
-    let clock = Clock::manual();
-    let tiers = Tiers::builder(bed.tiers.config().clone(), bed.keys.clone())
-        .store(bed.store.clone())
-        .clock(clock.clone())
-        .start()
-        .await
-        .unwrap();
+    let (tiers, clock) = bed.on_a_clock().await;
     let app = app(&tiers);
     let (response, text) = ask(&app, "/recent", Some(&issued.access)).await;
     assert_eq!((response.status(), &*text), (StatusCode::OK, "u0"));

@@ -1,25 +1,14 @@
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http::header::{SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use tower::{Layer, ServiceBuilder, service_fn};
-use tower_session::{Issued, Login, SessionLayer, Tier, Tiers, tier_cache::Clock};
+use tower_session::{Event, Issued, Login, Reason, SessionLayer, Tier, Tiers};
 
-use crate::support::{Bed, Data, Seen, call, cookie, inner, seen};
+use crate::support::{Bed, Data, Seen, call, cookie, inner, request, seen};
 
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
-
-/// Tiers of a bed, on a clock that the test moves.
-async fn tiers(bed: &Bed) -> (Tiers<Data>, Clock) {
-    let clock = Clock::manual();
-    let tiers = Tiers::builder(bed.tiers.config().clone(), bed.keys.clone())
-        .store(bed.store.clone())
-        .clock(clock.clone())
-        .start()
-        .await
-        .unwrap();
-    (tiers, clock)
-}
 
 async fn user(bed: &Bed, tiers: &Tiers<Data>, assurance: u8) -> Issued<Data> {
     let login = Login::user(bed.user_id()).assurance(assurance);
@@ -39,7 +28,7 @@ async fn challenge(layer: &SessionLayer<Data>, issued: &Issued<Data>) -> String 
 #[tokio::test]
 async fn v7_5_1_a_login_too_long_ago_does_not_pass_until_its_user_proves_again_who_they_are() {
     let bed = Bed::new().await;
-    let (tiers, clock) = tiers(&bed).await;
+    let (tiers, clock) = bed.on_a_clock().await;
     let issued = user(&bed, &tiers, 0).await;
     let id = issued.session.id();
     let layer = SessionLayer::new(tiers.clone()).authenticated_within(FIVE_MINUTES);
@@ -49,8 +38,27 @@ async fn v7_5_1_a_login_too_long_ago_does_not_pass_until_its_user_proves_again_w
     assert_eq!(found, Seen::Session(id, Tier::Hot));
 
     clock.advance(Duration::from_secs(1));
+    let mut events = tiers.events();
     let response = call(&mut service, cookie(&issued.access)).await;
     assert_eq!(*response.body(), Some(Seen::StepUp(id)));
+    let told = events.next().await;
+    assert!(
+        matches!(told, Some(Event::Refused { session, reason: Reason::StepUp }) if session == Some(id)),
+        "{told:?}"
+    );
+    let garbled = request(&[("cookie", "__Host-session=sa1_garbled")]);
+    call(&mut service, garbled).await;
+    let told = events.next().await;
+    assert!(
+        matches!(
+            told,
+            Some(Event::Refused {
+                session: None,
+                reason: Reason::Malformed
+            })
+        ),
+        "{told:?}"
+    );
     assert!(!response.headers().contains_key(SET_COOKIE));
     assert_eq!(
         challenge(&layer, &issued).await,
@@ -73,7 +81,7 @@ async fn v7_5_1_a_login_too_long_ago_does_not_pass_until_its_user_proves_again_w
 #[tokio::test]
 async fn v7_5_3_a_login_with_one_factor_does_not_pass_where_two_are_demanded() {
     let bed = Bed::new().await;
-    let (tiers, clock) = tiers(&bed).await;
+    let (tiers, clock) = bed.on_a_clock().await;
     let issued = user(&bed, &tiers, 1).await;
     let outer = SessionLayer::new(tiers.clone());
     let inside = outer.clone().assurance(2);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{Request, Response, StatusCode};
 use testbed::SqliteFile;
-use tier_cache::StoreError;
 use tier_cache::cold::{
     Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
     SqliteStore,
 };
+use tier_cache::{Clock, StoreError};
 use tower::{Service, ServiceExt};
 use tower_session::{
     Absence, Issued, Key, Login, SecretKey, Session, SessionCookie, SessionId, Tier, TierConfig,
@@ -30,6 +30,18 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    /// The same tiers anew, on a clock that the test moves.
+    pub(crate) async fn on_a_clock(&self) -> (Tiers<Data>, Clock) {
+        let clock = Clock::manual();
+        let tiers = Tiers::builder(self.tiers.config().clone(), self.keys.clone())
+            .store(self.store.clone())
+            .clock(clock.clone())
+            .start()
+            .await
+            .unwrap();
+        (tiers, clock)
+    }
+
     pub(crate) async fn new() -> Self {
         let file = SqliteFile::create();
         let mut config = TierConfig::default();
