@@ -1,0 +1,251 @@
+//! Tier configuration: one struct, from TOML and the environment, with a default for everything.
+
+mod passwords;
+mod sections;
+mod text;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+pub use passwords::without_password;
+pub use sections::{
+    ColdConfig, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness, WarmConfig,
+};
+
+use passwords::without_passwords;
+
+/// How sessions are kept, tier by tier.
+///
+/// Durations are written like `500ms`, `15m` or `7d`; sizes like `64MiB`.
+///
+/// ```
+/// use tier_cache::TierConfig;
+/// # use std::time::Duration;
+///
+/// let config = TierConfig::from_toml("
+///     [hot]
+///     capacity = '128MiB'
+///     [fence]
+///     staleness_bound = '10s'
+/// ").unwrap();
+/// assert_eq!(config.fence.staleness_bound, Duration::from_secs(10));
+/// assert_eq!(config.fence.poll_interval, Duration::from_secs(1));
+///
+/// let error = TierConfig::from_toml("[hot]\nttl = 'soon'").unwrap_err().to_string();
+/// assert!(error.contains("hot.ttl") && error.contains("soon") && error.contains("15m"), "{error}");
+/// ```
+///
+/// `Debug` leaves the passwords of URLs out; `Serialize` writes them, so that what is written can be
+/// read again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TierConfig {
+    /// The life of a session.
+    pub session: SessionConfig,
+    /// The tier in the process.
+    pub hot: HotConfig,
+    /// The tier in Redis.
+    pub warm: WarmConfig,
+    /// The tier in SQL.
+    pub cold: ColdConfig,
+    /// When caches may be trusted.
+    pub fence: FenceConfig,
+}
+
+impl TierConfig {
+    /// Reads TOML text; what it does not name keeps its default.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value and what is allowed.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::default().overlaid_by(Figment::new().merge(Toml::string(text)))
+    }
+
+    /// Reads a TOML file, if one is named, and then the environment: `SESSION_FENCE__POLL_INTERVAL`
+    /// is `poll_interval` of `[fence]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value, where it stands and what is allowed; also if
+    /// the named file cannot be read.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::default().overlaid(file)
+    }
+
+    /// As [`load`](Self::load), for an application with defaults of its own: what neither the
+    /// file nor the environment names stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn overlaid(self, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| ConfigError(format!("cannot read {}: {error}", file.display())))?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        // SESSION_KEY and the like are the application's own; ours name a section and a key.
+        let env = Env::prefixed("SESSION_")
+            .filter(|key| key.as_str().contains("__"))
+            .split("__");
+        self.overlaid_by(figment.merge(env))
+    }
+
+    fn overlaid_by(self, given: Figment) -> Result<Self, ConfigError> {
+        let mut config: Self = Figment::from(Serialized::defaults(self))
+            .merge(given)
+            .extract()
+            .map_err(|error| ConfigError(without_passwords(&error.to_string())))?;
+        // The environment has no other word for "none".
+        config.warm.url = config.warm.url.filter(|url| !url.is_empty());
+        config.cold.replica_url = config.cold.replica_url.filter(|url| !url.is_empty());
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot: ranges, and values that must fit each other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fence = &self.fence;
+        let positive = [
+            ("session.ttl", self.session.ttl),
+            ("session.max_ttl", self.session.max_ttl),
+            ("session.touch_interval", self.session.touch_interval),
+            ("session.refresh_grace", self.session.refresh_grace),
+            ("hot.ttl", self.hot.ttl),
+            ("warm.ttl", self.warm.ttl),
+            ("warm.connect_timeout", self.warm.connect_timeout),
+            ("warm.command_timeout", self.warm.command_timeout),
+            ("cold.replica_timeout", self.cold.replica_timeout),
+            ("cold.connect_timeout", self.cold.connect_timeout),
+            ("cold.statement_timeout", self.cold.statement_timeout),
+            ("cold.prune_interval", self.cold.prune_interval),
+            ("cold.expired_retention", self.cold.expired_retention),
+            ("cold.tombstone_retention", self.cold.tombstone_retention),
+            ("fence.staleness_bound", fence.staleness_bound),
+            ("fence.poll_interval", fence.poll_interval),
+        ];
+        for (key, value) in positive {
+            let year = Duration::from_secs(366 * 24 * 60 * 60);
+            if value < Duration::from_millis(1) || value > year {
+                return Err(ConfigError::range(
+                    key,
+                    humantime::format_duration(value),
+                    "from 1ms to 366days",
+                ));
+            }
+        }
+        if let Some(idle) = self.session.idle_ttl
+            && (idle < 2 * self.session.touch_interval || idle > self.session.max_ttl)
+        {
+            return Err(ConfigError::range(
+                "session.idle_ttl",
+                humantime::format_duration(idle),
+                &format!(
+                    "at least twice session.touch_interval ({}), and at most session.max_ttl ({})",
+                    humantime::format_duration(self.session.touch_interval),
+                    humantime::format_duration(self.session.max_ttl)
+                ),
+            ));
+        }
+        if self.session.max_per_user == Some(0) {
+            return Err(ConfigError::range(
+                "session.max_per_user",
+                0,
+                "at least 1, or left out",
+            ));
+        }
+        if fence.poll_interval > fence.staleness_bound / 2 {
+            return Err(ConfigError::range(
+                "fence.poll_interval",
+                humantime::format_duration(fence.poll_interval),
+                &format!(
+                    "at most half of fence.staleness_bound ({})",
+                    humantime::format_duration(fence.staleness_bound)
+                ),
+            ));
+        }
+        if self.cold.replica_url.is_some() && self.cold.url.starts_with("sqlite:") {
+            return Err(ConfigError::because(
+                "cold.replica_url",
+                "SQLite has no replicas: leave the key out",
+            ));
+        }
+        if self.cold.pool_size == 0 || self.cold.pool_size > 10_000 {
+            return Err(ConfigError::range(
+                "cold.pool_size",
+                self.cold.pool_size,
+                "from 1 to 10000",
+            ));
+        }
+        if fence.max_floors < 2 {
+            return Err(ConfigError::range(
+                "fence.max_floors",
+                fence.max_floors,
+                "at least 2",
+            ));
+        }
+        if !(0.0..=0.9).contains(&self.warm.jitter) {
+            return Err(ConfigError::range(
+                "warm.jitter",
+                self.warm.jitter,
+                "from 0 to 0.9",
+            ));
+        }
+        if self.warm.prefix.is_empty()
+            || self.warm.prefix.len() > 64
+            || self
+                .warm
+                .prefix
+                .contains(|c: char| c == '{' || c == '}' || c.is_whitespace())
+        {
+            return Err(ConfigError::range(
+                "warm.prefix",
+                format_args!("{:?}", self.warm.prefix),
+                "1 to 64 characters, none of them a brace or a space",
+            ));
+        }
+        if self.session.max_data.as_u64() > 16 << 20 {
+            return Err(ConfigError::range(
+                "session.max_data",
+                self.session.max_data,
+                "at most 16MiB",
+            ));
+        }
+        if let Promotion::Uses { count: 0, .. } = self.session.promotion {
+            return Err(ConfigError::range(
+                "session.promotion.uses.count",
+                0,
+                "at least 1",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that cannot be used, in words: the key, the value, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(crate) fn because(key: &str, reason: impl fmt::Display) -> Self {
+        Self(format!("{key}: {reason}"))
+    }
+
+    pub(crate) fn range(key: &str, value: impl fmt::Display, allowed: &str) -> Self {
+        Self(format!(
+            "{key} = {value} is not allowed: it must be {allowed}"
+        ))
+    }
+}
