@@ -23,6 +23,12 @@ const BATCH: usize = 1000;
 /// From a use to its note, at most, while the database answers.
 const DELAY: Duration = Duration::from_secs(1);
 
+/// How late a use may be noted, so that an idle time can allow for it.
+pub(crate) fn lateness(interval: Duration) -> Duration {
+    // One more delay for the statement itself.
+    interval + 2 * DELAY
+}
+
 /// A session, and when it was used.
 pub(crate) type Touch = (SessionId, Timestamp);
 

@@ -14,6 +14,7 @@ use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
 use crate::events::{Event, Reason};
 use crate::session::Session;
+use crate::touch;
 
 /// A session to begin.
 #[derive(Clone, Debug)]
@@ -284,7 +285,7 @@ impl<D: SessionData> Tiers<D> {
             idle_ttl: login
                 .idle_ttl
                 .or(config.idle_ttl)
-                .map(|ttl| whole_seconds(ttl + config.touch_interval)),
+                .map(|ttl| whole_seconds(ttl + touch::lateness(config.touch_interval))),
             authenticated_at: now,
             assurance: login.assurance,
             access,

@@ -145,7 +145,7 @@ async fn v7_3_1_an_unused_session_ends_and_one_that_is_used_on_another_node_does
     let found = there.find(issued.access.clone()).await.unwrap();
     assert!(clock.now().wall.since(found.last_seen_at()) < MINUTE);
 
-    clock.advance(11 * MINUTE);
+    clock.advance(12 * MINUTE);
     for node in [&here, &there] {
         let refused = node.find(issued.access.clone()).await.unwrap_err();
         assert!(matches!(refused, Refusal::Idle), "{refused}");
