@@ -56,8 +56,9 @@ use crate::warm::Warm;
 use load::{From, Loaded};
 use update::Turns;
 
-/// How often a change is tried against others' changes of the same session.
-const ATTEMPTS: u32 = 16;
+/// How often a change is tried against others' changes of the same session. Each time one of those
+/// who try succeeds; but it need not be fair, and there is one who tries per node, see [`Turns`].
+const ATTEMPTS: u32 = 64;
 
 /// Sessions in three tiers: hot in the process, warm in Redis, cold in SQL.
 ///

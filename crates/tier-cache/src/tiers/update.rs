@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::load::From;
 use super::login::bounded_text;
-use super::read::{Shown, Verdict};
+use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::Change;
 use crate::data::{self, SessionData};
@@ -90,20 +90,20 @@ impl<D: SessionData> Tiers<D> {
         id: SessionId,
         version: Version,
     ) -> Result<BodyRef<D>, Refusal> {
-        /// A load that was under way, or a copy of the database, may be older than the version; and
-        /// a newer head may have come to the hot tier before the body that was read. The next
-        /// load asks the database itself, and knows of all that.
+        /// A newer head may have come to the hot tier before the body that was read.
         const TRIES: u32 = 4;
 
+        let key = Key::Id(id);
         for attempt in 0..TRIES {
-            let loaded = match attempt {
-                0 => self.shared().load(Key::Id(id), From::Cold).await.0,
-                _ => self.shared().load_fresh(Key::Id(id)).await,
+            let found = match attempt {
+                // What was under way already, or comes from a copy of the database, may be older.
+                0 => {
+                    let landed = self.shared().load(key, From::Cold).await.0?;
+                    self.judge(landed, Shown::Nothing).ok()
+                }
+                _ => Some(self.reread(key, Shown::Nothing).await?),
             };
-            let session = self
-                .judge(loaded?, Shown::Nothing)
-                .map_err(Verdict::into_refusal)?;
-            if let Some(body) = session.body_if_here()
+            if let Some(body) = found.and_then(|session| session.body_if_here())
                 && body.version() >= version
             {
                 return Ok(body);
@@ -139,8 +139,8 @@ pub(crate) struct Turns([Semaphore; Self::QUEUES]);
 impl Turns {
     /// Sessions share them by chance.
     const QUEUES: usize = 64;
-    /// Then one goes ahead all the same.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    /// Then one goes ahead all the same. Long, since all who wait would do so at once.
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| Semaphore::new(1)))
