@@ -1,5 +1,5 @@
-//! Removes from the database what nobody needs any more. Every node does it now and then; that
-//! two do it at once does no harm.
+//! Removes from the database what nobody needs any more. Every node does it now and then, one at a
+//! time: who finds another at it leaves it to that one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::tiers::Shared;
 
 /// Prunes every `cold.prune_interval` until `stop`.
 pub(crate) async fn run<D: SessionData>(shared: Arc<Shared<D>>, stop: CancellationToken) {
-    /// Sessions removed by one statement, so that none holds its locks for long.
-    const BATCH: u32 = 1000;
+    /// Sessions and tombstones removed by one transaction, so that none holds its locks for long.
+    const BATCH: u32 = 500;
     /// Between batches, so that requests come first.
     const PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,7 +35,7 @@ pub(crate) async fn run<D: SessionData>(shared: Arc<Shared<D>>, stop: Cancellati
             .await
         {
             Ok(pruned) => {
-                if pruned.sessions == u64::from(BATCH) {
+                if pruned.sessions.max(pruned.tombstones) == u64::from(BATCH) {
                     pause = PAUSE.min(config.prune_interval);
                 }
                 if pruned != Default::default() {

@@ -268,6 +268,13 @@ pub(super) struct IdRow {
     pub(super) id: Id,
 }
 
+/// Whether it is this transaction's turn to prune.
+#[derive(QueryableByName)]
+pub(super) struct TurnRow {
+    #[diesel(sql_type = Bool)]
+    pub(super) turn: bool,
+}
+
 /// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the
 /// oldest; one statement, so that it is one snapshot.
 pub(super) const CHANGES: &str = "\
@@ -309,16 +316,28 @@ pub(super) const FORGET_TOMBSTONES: &str = "\
         HAVING count(mark) = 2) cut \
     WHERE cut.mark > session_history.tombstones_since";
 
-/// After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said to be kept.
+/// Binds: the limit. After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said
+/// to be kept.
 pub(super) const DELETE_TOMBSTONES: &str = "\
-    DELETE FROM session_tombstones WHERE mark < (SELECT tombstones_since FROM session_history)";
+    DELETE FROM session_tombstones WHERE (mark, id) IN (SELECT mark, id FROM session_tombstones \
+        WHERE mark < (SELECT tombstones_since FROM session_history) ORDER BY mark LIMIT $1)";
 
-/// Binds: the instant before which expired sessions may go, the limit. The database's clock has
-/// its say too, so that a node whose clock is wrong deletes no living session.
-pub(super) const DELETE_EXPIRED: &str = "\
-    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
-        WHERE expires_at < $1 AND expires_at < (SELECT wall FROM session_now) \
-        ORDER BY expires_at LIMIT $2)";
+/// Begins the text that deletes expired sessions, which `skip_locked` ends.
+///
+/// Binds: the instant before which they may go, the limit. The database's clock has its say too, so
+/// that a node whose clock is wrong deletes no living session.
+macro_rules! delete_expired {
+    ($skip_locked:literal) => {
+        concat!(
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
+                WHERE expires_at < $1 AND expires_at < (SELECT wall FROM session_now) \
+                ORDER BY expires_at LIMIT $2 ",
+            $skip_locked,
+            ")"
+        )
+    };
+}
+pub(super) use delete_expired;
 
 /// The lineage that a server continues, if that is another server's, or its own of before a
 /// restore: see `session_server` in the migration.

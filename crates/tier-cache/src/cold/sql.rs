@@ -18,9 +18,9 @@ use futures_util::future::BoxFuture;
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use super::queries::{
-    CHANGES, ChangeRow, ChangedColumns, DELETE_EXPIRED, DELETE_TOMBSTONES, FORGET_TOMBSTONES,
-    IdRow, NewRow, REVOKE_ALL, REVOKE_OLDEST, SessionRow, Wanted, bundled, changes, moved,
-    session_rows,
+    CHANGES, ChangeRow, ChangedColumns, DELETE_TOMBSTONES, FORGET_TOMBSTONES, IdRow, NewRow,
+    REVOKE_ALL, REVOKE_OLDEST, SessionRow, TurnRow, Wanted, bundled, changes, delete_expired,
+    moved, session_rows,
 };
 use super::schema::{session_history, session_now, sessions, users};
 use super::store::{
@@ -34,7 +34,8 @@ use crate::metrics;
 macro_rules! sql_store {
     (
         $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal,
-        lock_user: $lock_user:literal, touch: $touch:literal
+        lock_user: $lock_user:literal, touch: $touch:literal,
+        prune_turn: $prune_turn:literal, skip_locked: $skip_locked:literal
         $(, listener: $listener:ty, replica: $replica:ty)?
     ) => {
         $(#[$doc])*
@@ -399,28 +400,36 @@ macro_rules! sql_store {
                 keep: Retention,
                 limit: u32,
             ) -> Result<Pruned, StoreError> {
-                let forget = now - keep.tombstones;
-                let expired = now - keep.expired;
-                self.run("prune", move |connection| {
-                    async move {
-                        diesel::sql_query(FORGET_TOMBSTONES)
-                            .bind::<sql::Instant, _>(Time(forget))
-                            .execute(connection)
-                            .await?;
-                        let tombstones = diesel::sql_query(DELETE_TOMBSTONES)
-                            .execute(connection)
-                            .await?;
-                        let sessions = diesel::sql_query(DELETE_EXPIRED)
-                            .bind::<sql::Instant, _>(Time(expired))
-                            .bind::<BigInt, _>(i64::from(limit))
-                            .execute(connection)
-                            .await?;
-                        Ok(Pruned {
-                            tombstones: tombstones as u64,
-                            sessions: sessions as u64,
-                        })
+                let forget = Time(now - keep.tombstones);
+                let expired = Time(now - keep.expired);
+                let limit = i64::from(limit);
+                let pruning = async move |connection: &mut $connection| {
+                    let turn = diesel::sql_query($prune_turn)
+                        .get_result::<TurnRow>(connection)
+                        .await?;
+                    if !turn.turn {
+                        return Ok(Pruned::default());
                     }
-                    .boxed()
+                    diesel::sql_query(FORGET_TOMBSTONES)
+                        .bind::<sql::Instant, _>(forget)
+                        .execute(connection)
+                        .await?;
+                    let tombstones = diesel::sql_query(DELETE_TOMBSTONES)
+                        .bind::<BigInt, _>(limit)
+                        .execute(connection)
+                        .await?;
+                    let sessions = diesel::sql_query(delete_expired!($skip_locked))
+                        .bind::<sql::Instant, _>(expired)
+                        .bind::<BigInt, _>(limit)
+                        .execute(connection)
+                        .await?;
+                    Ok(Pruned {
+                        tombstones: tombstones as u64,
+                        sessions: sessions as u64,
+                    })
+                };
+                self.run("prune", move |connection| {
+                    async move { connection.transaction(pruning).await }.boxed()
                 })
                 .await
             }
@@ -455,6 +464,8 @@ sql_store!(
         WHERE sessions.last_seen_at <= seen.at - $2 * interval '1 ms' \
         ORDER BY sessions.id FOR UPDATE OF sessions) \
         UPDATE sessions SET last_seen_at = due.at FROM due WHERE sessions.id = due.id",
+    prune_turn: "SELECT sessions_prune_turn() AS turn",
+    skip_locked: "FOR UPDATE SKIP LOCKED",
     listener: super::listen::Listener,
     replica: super::replica::Replica
 );
@@ -469,7 +480,10 @@ sql_store!(
     lock_user: "UPDATE users SET is_active = is_active WHERE id = $1",
     touch: "UPDATE sessions SET last_seen_at = seen.at FROM (\
         SELECT value ->> 'id' AS id, value ->> 'at' AS at FROM json_each($1)) seen \
-        WHERE seen.id = sessions.id AND sessions.last_seen_at <= seen.at - $2"
+        WHERE seen.id = sessions.id AND sessions.last_seen_at <= seen.at - $2",
+    // Writers are serial: the transaction is the turn.
+    prune_turn: "UPDATE session_history SET only_row = only_row RETURNING true AS turn",
+    skip_locked: ""
 );
 
 /// How long a store waits for its database.

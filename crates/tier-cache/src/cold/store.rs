@@ -190,11 +190,11 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Removes what nobody needs any more: old tombstones and long expired sessions, at most
-    /// `limit` of the latter.
+    /// `limit` of each. Nothing if another node is doing so.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; what was removed until then stays removed.
+    /// [`StoreError`].
     async fn prune(
         &self,
         now: Timestamp,

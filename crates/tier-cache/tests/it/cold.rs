@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use session_core::{Device, Key, Mark, SessionId, Timestamp, Version};
 use testbed::Cluster;
-use tier_cache::cold::{Change, ColdStore, NewSession, PostgresStore, Retention, SqliteStore};
+use tier_cache::cold::{Change, ColdStore, NewSession, PostgresStore, SqliteStore};
 use tier_cache::{ColdConfig, StoreError};
 
 use crate::support::{Cold, eventually, on_both};
@@ -15,13 +15,11 @@ on_both!(
     a_session_is_read_as_it_was_written,
     an_update_is_made_to_the_version_it_was_meant_for,
     changes_are_told_since_a_mark_and_cut_at_the_limit,
-    pruning_removes_what_is_long_over_and_leaves_no_gap,
     a_caller_that_goes_away_leaves_the_store_in_order,
     the_feed_waits_for_no_load,
-    a_node_whose_clock_is_wrong_prunes_no_living_session,
 );
 
-fn config(cold: &Cold) -> ColdConfig {
+pub(crate) fn config(cold: &Cold) -> ColdConfig {
     ColdConfig {
         url: cold.url(),
         pool_size: 4,
@@ -31,7 +29,7 @@ fn config(cold: &Cold) -> ColdConfig {
     }
 }
 
-async fn open(cold: &Cold) -> Result<Arc<dyn ColdStore>, StoreError> {
+pub(crate) async fn open(cold: &Cold) -> Result<Arc<dyn ColdStore>, StoreError> {
     Ok(match cold {
         Cold::Postgres(_) => {
             let store = PostgresStore::open(&config(cold))?;
@@ -46,17 +44,17 @@ async fn open(cold: &Cold) -> Result<Arc<dyn ColdStore>, StoreError> {
     })
 }
 
-fn millis(millis: i64) -> Timestamp {
+pub(crate) fn millis(millis: i64) -> Timestamp {
     Timestamp::from_unix_millis(millis)
 }
 
 /// A session that begins and ends at these instants.
-fn new(begins: i64, ends: i64) -> NewSession {
+pub(crate) fn new(begins: i64, ends: i64) -> NewSession {
     NewSession::new(SessionId::random(), millis(begins), millis(ends))
 }
 
 /// The year 2100.
-const LATER: i64 = 4_102_444_800_000;
+pub(crate) const LATER: i64 = 4_102_444_800_000;
 
 async fn several_nodes_migrate_at_once(cold: Cold) {
     let cold = Arc::new(cold);
@@ -188,64 +186,6 @@ async fn changes_are_told_since_a_mark_and_cut_at_the_limit(cold: Cold) {
     assert_eq!(gone.unwrap().version, Version::DELETED);
 }
 
-async fn pruning_removes_what_is_long_over_and_leaves_no_gap(cold: Cold) {
-    let store = open(&cold).await.unwrap();
-    let now = Timestamp::from(std::time::SystemTime::now());
-    let hour = Duration::from_secs(60 * 60);
-    let (over, live) = (new(0, 1000), new(0, LATER));
-    let (over_id, live_id) = (over.id, live.id);
-    store.create(over, None).await.unwrap();
-    store.create(live, None).await.unwrap();
-    let start = store.changes(Mark::ZERO, 100).await.unwrap();
-    let keep = Retention {
-        tombstones: hour,
-        expired: hour,
-    };
-    let pruned = store.prune(now, keep, 10).await.unwrap();
-    assert_eq!((pruned.sessions, pruned.tombstones), (1, 0));
-    assert!(store.load(Key::Id(over_id)).await.unwrap().is_none());
-    assert!(store.load(Key::Id(live_id)).await.unwrap().is_some());
-    // Its last change may not be known to every node yet, so it left a trace …
-    let told = store.changes(start.up_to, 100).await.unwrap();
-    assert!(told.sessions.iter().any(|changed| changed.id == over_id));
-    assert_eq!(told.complete_since, start.up_to);
-
-    // … which goes in its time, and then whoever asks from before is told of the gap.
-    // (Not before all has ended that the whole server had under way when it was left.)
-    eventually("the trace goes", async || {
-        let later = now + hour + hour;
-        store.prune(later, keep, 10).await.unwrap().tombstones == 1
-    })
-    .await;
-    let told = store.changes(start.up_to, 100).await.unwrap();
-    assert!(told.complete_since > start.up_to, "{told:?}");
-    assert!(told.complete_since <= told.up_to, "{told:?}");
-
-    // A session whose last change is older than the tombstones that are kept leaves none.
-    let mut over = new(0, 1000);
-    over.device.label = Some("over".into());
-    store.create(over.clone(), None).await.unwrap();
-    eventually(
-        "no tombstone is kept from before its last change",
-        async || {
-            cold.sql(
-                "UPDATE session_history SET tombstones_since = (SELECT mark FROM session_now)",
-            );
-            let older = "SELECT count(*) FROM sessions, session_history \
-                     WHERE label = 'over' AND changed_at_mark < tombstones_since";
-            cold.sql(older).trim() == "1"
-        },
-    )
-    .await;
-    let pruned = store.prune(now, keep, 10).await.unwrap();
-    assert_eq!(pruned.sessions, 1);
-    let told = store.changes(Mark::ZERO, 100).await.unwrap();
-    assert!(
-        told.sessions.iter().all(|changed| changed.id != over.id),
-        "{told:?}"
-    );
-}
-
 async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
     let store = open(&cold).await.unwrap();
     let session = new(0, LATER);
@@ -265,22 +205,6 @@ async fn a_caller_that_goes_away_leaves_the_store_in_order(cold: Cold) {
     }
     let row = store.load(Key::Id(id)).await.unwrap().unwrap();
     assert_eq!(row.head.id, id);
-}
-
-async fn a_node_whose_clock_is_wrong_prunes_no_living_session(cold: Cold) {
-    let store = open(&cold).await.unwrap();
-    let (over, live) = (new(0, 1000), new(0, LATER));
-    let id = live.id;
-    store.create(over, None).await.unwrap();
-    store.create(live, None).await.unwrap();
-    let hour = Duration::from_secs(60 * 60);
-    let keep = Retention {
-        tombstones: hour,
-        expired: hour,
-    };
-    let pruned = store.prune(millis(2 * LATER), keep, 10).await.unwrap();
-    assert_eq!(pruned.sessions, 1);
-    assert!(store.load(Key::Id(id)).await.unwrap().is_some());
 }
 
 async fn the_feed_waits_for_no_load(cold: Cold) {

@@ -12,6 +12,7 @@ mod metrics;
 mod notify;
 mod outage;
 mod promotion;
+mod pruning;
 mod races;
 mod refresh;
 mod replicas;

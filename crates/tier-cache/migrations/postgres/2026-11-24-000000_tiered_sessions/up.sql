@@ -242,6 +242,12 @@ CREATE TRIGGER sessions_notify AFTER UPDATE ON sessions
 CREATE TRIGGER sessions_notify AFTER INSERT ON session_tombstones
     FOR EACH ROW EXECUTE FUNCTION sessions_notify();
 
+-- Whether this transaction is the one that prunes, until it ends; so that nobody waits for another who
+-- does. A program that prunes by itself may ask it too.
+CREATE FUNCTION sessions_prune_turn() RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path FROM CURRENT
+    AS $$ SELECT pg_try_advisory_xact_lock(x'70727565'::int, 'sessions'::regclass::oid::bigint::bit(32)::int) $$;
+
 -- To be run once after the tables were restored into another server, whose transactions have other
 -- numbers: each session gets one of this server, and the traces go.
 CREATE FUNCTION sessions_renumber() RETURNS void
