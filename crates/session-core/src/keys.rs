@@ -83,6 +83,26 @@ impl TokenKeys {
         }
     }
 
+    /// Keys for one namespace among several that share these: they accept, find and open nothing of
+    /// each other's. The last step: a key that is announced or rotated to afterwards is everybody's.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        let derived = |key: &[u8; 32]| {
+            let mut hasher = blake3::Hasher::new_derive_key("session-core v1 namespace");
+            hasher.update(key).update(namespace.as_bytes());
+            let derived = *hasher.finalize().as_bytes();
+            hasher.zeroize();
+            derived
+        };
+        Self {
+            hash: derived(&self.hash),
+            record: derived(&self.record),
+            succession: derived(&self.succession),
+            ring: self.ring.iter().map(derived).collect(),
+            signs: self.signs,
+        }
+    }
+
     /// Keys from a fresh random root: sessions end with the process. For tests and first steps.
     pub fn random() -> Self {
         Self::new(&SecretKey::random())

@@ -13,7 +13,6 @@ use crate::clock::Moment;
 use crate::cold::{Changed, Changes};
 use crate::data::SessionData;
 use crate::error::StoreError;
-use crate::metrics;
 use crate::tiers::Shared;
 
 /// From the end of a poll to the next that the store causes, however much it tells.
@@ -174,7 +173,7 @@ impl<D: SessionData> Feed<D> {
             shared.metrics.feed_lag.set(lag.as_secs_f64());
         }
         let (entries, bytes) = shared.hot.size();
-        metrics::cached("hot", entries, bytes);
+        shared.metrics.meter.cached("hot", entries, bytes);
     }
 }
 

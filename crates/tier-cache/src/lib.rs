@@ -37,8 +37,8 @@ pub use bytesize::ByteSize;
 pub use clock::{Clock, Moment, Now};
 pub use cold::{Scope, WhenFull};
 pub use config::{
-    ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness,
-    TierConfig, WarmConfig, without_password,
+    ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Namespace, Promotion, SessionConfig,
+    Strictness, TierConfig, WarmConfig, without_password,
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};

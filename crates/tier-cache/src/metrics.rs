@@ -2,7 +2,9 @@
 //!
 //! Handles are taken once, when the tiers start: install the recorder before that.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, Label, counter, describe_counter, describe_gauge, gauge};
+
+use crate::config::Namespace;
 
 #[derive(Clone)]
 #[cfg_attr(
@@ -10,6 +12,8 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
     expect(dead_code, reason = "there is no warm tier to count")
 )]
 pub(crate) struct Metrics {
+    /// For what is counted here and there, and by names that are not known beforehand.
+    pub(crate) meter: Meter,
     pub(crate) hot_hits: Counter,
     pub(crate) warm_hits: Counter,
     pub(crate) cold_hits: Counter,
@@ -27,7 +31,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(meter: Meter) -> Self {
         describe_counter!(
             "session_lookups_total",
             "Sessions looked up, by the tier that answered; miss: no tier had it."
@@ -106,59 +110,95 @@ impl Metrics {
             "touch",
             "prune",
         ] {
-            db_query(op).increment(0);
+            meter.db_query(op).increment(0);
         }
         for command in ["GET", "EVALSHA", "PING"] {
-            redis_command(command).increment(0);
+            meter.redis_command(command).increment(0);
         }
-        notifications().increment(0);
-        listen_failures().increment(0);
-        touches().increment(0);
-        touches_dropped().increment(0);
+        meter.notifications().increment(0);
+        meter.listen_failures().increment(0);
+        meter.touches().increment(0);
+        meter.touches_dropped().increment(0);
+        let lookups = |tier| meter.counter("session_lookups_total", Some(("tier", tier)));
+        let pushes = |way| meter.counter("session_pushes_total", Some(("direction", way)));
+        let count = |name| meter.counter(name, None);
+        let show = |name| meter.gauge(name, None);
         Self {
-            hot_hits: counter!("session_lookups_total", "tier" => "hot"),
-            warm_hits: counter!("session_lookups_total", "tier" => "warm"),
-            cold_hits: counter!("session_lookups_total", "tier" => "cold"),
-            misses: counter!("session_lookups_total", "tier" => "miss"),
-            rebuilds: counter!("session_rebuilds_total"),
-            gate_refusals: counter!("session_gate_refusals_total"),
-            warm_unreadable: counter!("session_warm_unreadable_total"),
-            warm_errors: counter!("session_warm_errors_total"),
-            pushes_sent: counter!("session_pushes_total", "direction" => "sent"),
-            pushes_heard: counter!("session_pushes_total", "direction" => "heard"),
-            polls_failed: counter!("session_feed_failures_total"),
-            feed_lag: gauge!("session_feed_lag_seconds"),
-            trusting: gauge!("session_fence_trusting"),
-            floors: gauge!("session_floors"),
+            hot_hits: lookups("hot"),
+            warm_hits: lookups("warm"),
+            cold_hits: lookups("cold"),
+            misses: lookups("miss"),
+            rebuilds: count("session_rebuilds_total"),
+            gate_refusals: count("session_gate_refusals_total"),
+            warm_unreadable: count("session_warm_unreadable_total"),
+            warm_errors: count("session_warm_errors_total"),
+            pushes_sent: pushes("sent"),
+            pushes_heard: pushes("heard"),
+            polls_failed: count("session_feed_failures_total"),
+            feed_lag: show("session_feed_lag_seconds"),
+            trusting: show("session_fence_trusting"),
+            floors: show("session_floors"),
+            meter,
         }
     }
 }
 
-pub(crate) fn db_query(op: &'static str) -> Counter {
-    counter!("session_db_queries_total", "op" => op)
+/// Where things are counted: in a namespace under its label, so that several in one process are told
+/// apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter {
+    namespace: Option<Namespace>,
 }
 
-pub(crate) fn redis_command(command: &'static str) -> Counter {
-    counter!("session_redis_commands_total", "command" => command)
-}
+impl Meter {
+    pub(crate) fn of(namespace: Option<&Namespace>) -> Self {
+        Self {
+            namespace: namespace.cloned(),
+        }
+    }
 
-pub(crate) fn notifications() -> Counter {
-    counter!("session_notifications_total")
-}
+    pub(crate) fn db_query(&self, op: &'static str) -> Counter {
+        self.counter("session_db_queries_total", Some(("op", op)))
+    }
 
-pub(crate) fn listen_failures() -> Counter {
-    counter!("session_listen_failures_total")
-}
+    pub(crate) fn redis_command(&self, command: &'static str) -> Counter {
+        self.counter("session_redis_commands_total", Some(("command", command)))
+    }
 
-pub(crate) fn touches() -> Counter {
-    counter!("session_touches_total")
-}
+    pub(crate) fn notifications(&self) -> Counter {
+        self.counter("session_notifications_total", None)
+    }
 
-pub(crate) fn touches_dropped() -> Counter {
-    counter!("session_touches_dropped_total")
-}
+    pub(crate) fn listen_failures(&self) -> Counter {
+        self.counter("session_listen_failures_total", None)
+    }
 
-pub(crate) fn cached(tier: &'static str, entries: u64, bytes: u64) {
-    gauge!("session_cached_entries", "tier" => tier).set(entries as f64);
-    gauge!("session_cached_bytes", "tier" => tier).set(bytes as f64);
+    pub(crate) fn touches(&self) -> Counter {
+        self.counter("session_touches_total", None)
+    }
+
+    pub(crate) fn touches_dropped(&self) -> Counter {
+        self.counter("session_touches_dropped_total", None)
+    }
+
+    pub(crate) fn cached(&self, tier: &'static str, entries: u64, bytes: u64) {
+        let show = |name| self.gauge(name, Some(("tier", tier)));
+        show("session_cached_entries").set(entries as f64);
+        show("session_cached_bytes").set(bytes as f64);
+    }
+
+    fn counter(&self, name: &'static str, label: Option<(&'static str, &'static str)>) -> Counter {
+        counter!(name, self.labels(label))
+    }
+
+    fn gauge(&self, name: &'static str, label: Option<(&'static str, &'static str)>) -> Gauge {
+        gauge!(name, self.labels(label))
+    }
+
+    fn labels(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
+        let label = label.map(|(key, value)| Label::from_static_parts(key, value));
+        let namespace = self.namespace.as_ref();
+        let namespace = namespace.map(|name| Label::new("namespace", name.to_string()));
+        label.into_iter().chain(namespace).collect()
+    }
 }

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::data::SessionData;
 use crate::hot::Entry;
-use crate::metrics;
 use crate::tiers::Shared;
 
 /// Sessions that wait to be noted; beyond it a use is not noted, and the next one is.
@@ -44,7 +43,7 @@ impl<D: SessionData> Shared<D> {
             && self.touches.try_send((entry.head().id, now.wall)).is_err()
         {
             entry.touch_again();
-            metrics::touches_dropped().increment(1);
+            self.metrics.meter.touches_dropped().increment(1);
         }
     }
 }
@@ -89,7 +88,7 @@ async fn note<D: SessionData>(shared: &Shared<D>, seen: &mut HashMap<SessionId, 
             .map(|(&session, &at)| (session, at))
             .collect();
         match shared.store.touch(batch.clone(), interval).await {
-            Ok(noted) => metrics::touches().increment(noted),
+            Ok(noted) => shared.metrics.meter.touches().increment(noted),
             Err(error) => {
                 tracing::debug!(%error, "when sessions were last seen is noted later");
                 return;

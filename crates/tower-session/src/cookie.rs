@@ -4,6 +4,7 @@ use cookie::time::Duration;
 use cookie::{Cookie, SameSite};
 use http::HeaderValue;
 use session_core::{Timestamp, Token};
+use tier_cache::Namespace;
 
 /// The cookie that holds an access token.
 ///
@@ -51,7 +52,7 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// The name by default.
+    /// The name by default, outside of namespaces.
     pub const NAME: &str = "__Host-session";
 
     /// The cookie with its attributes as above.
@@ -66,6 +67,16 @@ impl SessionCookie {
             domain: None,
             outlives_browser: true,
         }
+    }
+
+    /// The cookie of a namespace.
+    pub(crate) fn of(namespace: Option<&Namespace>) -> Self {
+        let mut cookie = Self::new();
+        if let Some(namespace) = namespace {
+            // Its letters are a token's.
+            cookie.base = format!("{namespace}-session").into();
+        }
+        cookie
     }
 
     /// Another name, given without its prefix. Costs nothing; needed where two layers on one host

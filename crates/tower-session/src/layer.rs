@@ -79,16 +79,20 @@ impl<D: SessionData> SessionLayer<D> {
     /// A layer that takes the token from the cookie `__Host-session`, else from
     /// `Authorization: Bearer`, and is as strict as `session.strictness` of the tiers'
     /// configuration says.
+    ///
+    /// Tiers in a namespace have a cookie of its name, such as `__Host-shop-session`: two of them on
+    /// one host shall not take each other's away.
     pub fn new(tiers: Tiers<D>) -> Self {
+        let cookie = SessionCookie::of(tiers.config().cold.namespace.as_ref());
         Self {
             shared: Arc::new(Shared {
                 strictness: tiers.config().session.strictness,
-                sources: [Source::cookie(SessionCookie::NAME), Source::bearer()].into(),
+                sources: [Source::cookie(cookie.name()), Source::bearer()].into(),
                 required: false,
                 binding: None,
                 demand: Demand::default(),
-                cookie: SessionCookie::new(),
-                cookie_name: SessionCookie::NAME.into(),
+                cookie_name: cookie.name().into(),
+                cookie,
                 removes_refused: true,
                 tiers,
             }),

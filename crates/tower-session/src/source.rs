@@ -47,7 +47,7 @@ impl Source {
     ///     jti: String,
     /// }
     ///
-    /// let keys = TokenKeys::random();
+    /// let keys = TokenKeys::random(); // or `tiers.keys().clone()`, which know the namespace
     /// let jwt = Source::custom(move |_headers, extensions| {
     ///     let claims = extensions.get::<Claims>()?;
     ///     Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, &claims.jti)))

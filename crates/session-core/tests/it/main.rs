@@ -1,6 +1,7 @@
 //! The domain's tests.
 
 mod codec;
+mod namespace;
 mod ring;
 mod token;
 

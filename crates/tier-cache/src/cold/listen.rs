@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::postgres::with_sources;
 use super::sql::Deadlines;
 use crate::backoff::Backoff;
+use crate::config::Namespace;
 use crate::error::StoreError;
-use crate::metrics;
+use crate::metrics::Meter;
 
 /// To the channel that the triggers name. Once listening it changes nothing, but the answer shows
 /// that the server is still there.
@@ -30,6 +31,9 @@ pub(super) struct Listener {
     pub(super) target: Arc<tokio_postgres::Config>,
     pub(super) tls: MakeRustlsConnect,
     pub(super) deadlines: Deadlines,
+    pub(super) meter: Meter,
+    /// Whose changes are meant; none: everybody's.
+    pub(super) namespace: Option<Namespace>,
 }
 
 /// What the log was last told.
@@ -52,7 +56,7 @@ impl Listener {
         loop {
             let since = Instant::now();
             let Err(reason) = self.use_one_connection(changed, &mut state).await;
-            metrics::listen_failures().increment(1);
+            self.meter.listen_failures().increment(1);
             if state != State::Deaf {
                 state = State::Deaf;
                 tracing::warn!(
@@ -84,8 +88,8 @@ impl Listener {
         let hearing = async {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
-                    Some(Ok(AsyncMessage::Notification(_))) => {
-                        metrics::notifications().increment(1);
+                    Some(Ok(AsyncMessage::Notification(told))) if self.means_us(&told) => {
+                        self.meter.notifications().increment(1);
                         changed();
                     }
                     Some(Ok(_)) => {}
@@ -114,6 +118,12 @@ impl Listener {
             failed = hearing => failed,
             failed = asking => failed,
         }
+    }
+
+    /// The triggers name the schema that changed; by hand one need not.
+    fn means_us(&self, told: &Notification) -> bool {
+        let namespace = self.namespace.as_ref().map(Namespace::as_str);
+        told.payload().is_empty() || namespace.is_none_or(|namespace| namespace == told.payload())
     }
 
     async fn in_time<T>(

@@ -18,13 +18,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::listen::Listener;
 use super::replica::Replica;
 use super::sql::{Deadlines, PostgresStore};
-use crate::config::ColdConfig;
+use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
+use crate::metrics::Meter;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 impl PostgresStore {
-    /// A store at `config.url`; connects when it is first used.
+    /// A store at `config.url`, in the schema that `config.namespace` names; connects when it is
+    /// first used.
     ///
     /// With `sslmode=require` the server must speak TLS and show a certificate that the system's
     /// authorities, or `config.ca_file`, vouch for. With no `sslmode` the same holds wherever the
@@ -51,6 +53,7 @@ impl PostgresStore {
         };
         let primary = Arc::new(primary);
         let tls = tls(config)?;
+        let meter = Meter::of(config.namespace.as_ref());
         let pool = |target: &Arc<tokio_postgres::Config>, size| {
             let mut manager = ManagerConfig::default();
             // Asking the server first would cost each use a statement; a dead connection is
@@ -89,7 +92,11 @@ impl PostgresStore {
                 target: primary,
                 tls,
                 deadlines,
+                meter: meter.clone(),
+                namespace: config.namespace.clone(),
             },
+            namespace: config.namespace.clone(),
+            meter,
             replica,
         })
     }
@@ -103,6 +110,7 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         /// Names the lock that nodes take in turn: "sessions" in ASCII.
         const LOCK: i64 = i64::from_be_bytes(*b"sessions");
+        let namespace = self.namespace.clone();
         let connection = self.deadlines.connected("migrate", self.pool.get()).await?;
         // Migrations speak a blocking dialect, so they get a thread; and the connection for good.
         let migrated = tokio::task::spawn_blocking(move || {
@@ -113,6 +121,9 @@ impl PostgresStore {
                      SET LOCAL lock_timeout = 0; \
                      SELECT pg_advisory_xact_lock({LOCK});"
                 ))?;
+                if let Some(namespace) = namespace {
+                    connection.batch_execute(&create_schema(&namespace))?;
+                }
                 connection
                     .run_pending_migrations(MIGRATIONS)
                     .map(drop)
@@ -124,6 +135,22 @@ impl PostgresStore {
             Err(ended) => Err(StoreError::transient("migrate", ended)),
         }
     }
+}
+
+/// Makes the schema where it is missing, for which one needs a permission; and sees to it that it is
+/// the one in use: a pooler may have dropped what the connection asked for.
+fn create_schema(namespace: &Namespace) -> String {
+    format!(
+        "DO $$ BEGIN \
+             IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{namespace}') THEN \
+                 CREATE SCHEMA \"{namespace}\"; \
+             END IF; \
+             IF current_schema() IS DISTINCT FROM '{namespace}' THEN \
+                 RAISE EXCEPTION 'cold.namespace: the connection uses the schema %, not {namespace}: \
+                     a pooler before the server must pass on the startup parameter options', current_schema(); \
+             END IF; \
+         END $$"
+    )
 }
 
 fn target(key: &str, url: &str, config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
@@ -142,9 +169,12 @@ fn target(key: &str, url: &str, config: &ColdConfig) -> Result<tokio_postgres::C
     }
     let millis = config.statement_timeout.as_millis();
     let options = target.get_options().unwrap_or_default();
-    target.options(format!(
-        "-c statement_timeout={millis} -c lock_timeout={millis} {options}"
-    ));
+    let mut options = format!("-c statement_timeout={millis} -c lock_timeout={millis} {options}");
+    if let Some(namespace) = &config.namespace {
+        // Nothing after it: tables that are missing there shall not be found elsewhere.
+        options.push_str(&format!(" -c search_path={namespace}"));
+    }
+    target.options(options);
     target.connect_timeout(config.connect_timeout);
     target.tcp_user_timeout(config.connect_timeout + config.statement_timeout);
     Ok(target)

@@ -28,7 +28,7 @@ use super::store::{
 };
 use super::types::{Id, Json, Time, sql};
 use crate::error::StoreError;
-use crate::metrics;
+use crate::metrics::Meter;
 
 /// Makes a store of a kind of connection: the struct, and its [`ColdStore`](super::ColdStore).
 macro_rules! sql_store {
@@ -46,11 +46,14 @@ macro_rules! sql_store {
             /// when there are many, the node would go blind, and all its hits would be loads too.
             pub(super) feed: Pool<$connection>,
             pub(super) deadlines: Deadlines,
+            pub(super) meter: Meter,
             $(
                 /// Where the database tells of changes by itself.
                 pub(super) listener: $listener,
                 /// A copy that takes cold reads, if there is one.
                 pub(super) replica: Option<Arc<$replica>>,
+                /// The schema that the tables are in, if not the connection's own.
+                pub(super) namespace: Option<crate::config::Namespace>,
             )?
         }
 
@@ -114,7 +117,7 @@ macro_rules! sql_store {
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
                 F: Send + 'static,
             {
-                metrics::db_query(operation).increment(1);
+                self.meter.db_query(operation).increment(1);
                 let (pool, deadlines) = (pool.clone(), self.deadlines);
                 in_task(operation, async move {
                     let mut connection = deadlines.connected(operation, pool.get()).await?;

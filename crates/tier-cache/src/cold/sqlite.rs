@@ -1,5 +1,7 @@
 //! How one connects to SQLite, which is bundled.
 
+use std::path::Path;
+
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel_async::pooled_connection::deadpool::Pool;
@@ -11,13 +13,15 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use futures_util::FutureExt as _;
 
 use super::sql::{Deadlines, SqliteStore, in_task};
-use crate::config::ColdConfig;
+use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
+use crate::metrics::Meter;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 impl SqliteStore {
-    /// A store in the file that `config.url` names; the file is made when it is first used.
+    /// A store in the file that `config.url` names, or with `config.namespace` in one beside it:
+    /// `sessions.shop.db`. The file is made when it is first used.
     ///
     /// # Errors
     ///
@@ -29,7 +33,9 @@ impl SqliteStore {
             statement: config.statement_timeout,
         };
         let path = match config.url.strip_prefix("sqlite://") {
-            Some(path) if !path.is_empty() && !path.contains(":memory:") => path.to_owned(),
+            Some(path) if !path.is_empty() && !path.contains(":memory:") => {
+                within(path, config.namespace.as_ref())
+            }
             _ => {
                 return Err(StoreError::permanent(
                     "open",
@@ -72,6 +78,7 @@ impl SqliteStore {
             pool,
             feed,
             deadlines,
+            meter: Meter::of(config.namespace.as_ref()),
         })
     }
 
@@ -100,4 +107,20 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+/// A namespace has a file of its own: in SQLite, what another database calls a schema is a file.
+fn within(path: &str, namespace: Option<&Namespace>) -> String {
+    let Some(namespace) = namespace else {
+        return path.into();
+    };
+    let path = Path::new(path);
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(namespace.as_str());
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name).to_string_lossy().into_owned()
 }

@@ -1,5 +1,6 @@
 //! Tier configuration: one struct, from TOML and the environment, with a default for everything.
 
+mod namespace;
 mod passwords;
 mod sections;
 mod text;
@@ -12,6 +13,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use namespace::Namespace;
 pub use passwords::without_password;
 pub use sections::{
     ColdConfig, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness, WarmConfig,
@@ -179,6 +181,12 @@ impl TierConfig {
             return Err(ConfigError::because(
                 "cold.replica_url",
                 "SQLite has no replicas: leave the key out",
+            ));
+        }
+        if self.cold.namespace.is_some() && self.cold.url.starts_with("sqlite://file:") {
+            return Err(ConfigError::because(
+                "cold.namespace",
+                "the file's name is made of it, which a `file:` URI does not allow: name a path",
             ));
         }
         if self.cold.pool_size == 0 || self.cold.pool_size > 10_000 {

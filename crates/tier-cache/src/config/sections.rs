@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::namespace::{self, Namespace};
 use super::passwords::without_password;
 use super::text::{duration, optional_duration, size};
 use crate::cold::WhenFull;
@@ -90,7 +91,7 @@ pub struct WarmConfig {
     /// `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `unix://…` for a
     /// socket. Default none: no warm tier.
     pub url: Option<String>,
-    /// What separates this application's keys in a shared Redis. Default `session`.
+    /// What the keys begin with; `cold.namespace` comes after it. Default `session`.
     pub prefix: String,
     /// What a warm record holds. Default `head`.
     pub holds: Holds,
@@ -108,6 +109,17 @@ pub struct WarmConfig {
     pub command_timeout: Duration,
     /// PEM file of the authority that signed the server's certificate. Default: the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+impl WarmConfig {
+    /// The same, with the namespace as a part of each key.
+    pub(crate) fn within(&self, namespace: Option<&Namespace>) -> Self {
+        let mut config = self.clone();
+        if let Some(namespace) = namespace {
+            config.prefix = format!("{}:{namespace}", self.prefix);
+        }
+        config
+    }
 }
 
 impl Default for WarmConfig {
@@ -132,6 +144,10 @@ pub struct ColdConfig {
     /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
     /// `sqlite://sessions.db`.
     pub url: String,
+    /// What separates this application from others on the same database and Redis. Default none:
+    /// it has both to itself.
+    #[serde(deserialize_with = "namespace::optional")]
+    pub namespace: Option<Namespace>,
     /// A copy of the database that takes cold reads, such as a streaming standby; PostgreSQL only.
     /// Default none.
     pub replica_url: Option<String>,
@@ -169,6 +185,7 @@ impl Default for ColdConfig {
     fn default() -> Self {
         Self {
             url: "sqlite://sessions.db".into(),
+            namespace: None,
             replica_url: None,
             replica_timeout: Duration::from_millis(500),
             pool_size: 10,
@@ -272,6 +289,7 @@ impl fmt::Debug for ColdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ColdConfig")
             .field("url", &without_password(&self.url))
+            .field("namespace", &self.namespace)
             .field(
                 "replica_url",
                 &self.replica_url.as_deref().map(without_password),

@@ -19,7 +19,7 @@ use crate::feed::Feed;
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::hot::Hot;
-use crate::metrics::Metrics;
+use crate::metrics::{Meter, Metrics};
 use crate::prune;
 use crate::touch;
 use crate::warm::Warm;
@@ -91,11 +91,16 @@ impl<D: SessionData> TiersBuilder<D> {
         const FILLS: usize = 256;
 
         self.config.validate()?;
-        let metrics = Metrics::new();
+        let namespace = self.config.cold.namespace.as_ref();
+        let keys = match namespace {
+            Some(namespace) => self.keys.within(namespace.as_str()),
+            None => self.keys,
+        };
+        let metrics = Metrics::new(Meter::of(namespace));
         let warm = match &self.config.warm.url {
             Some(_) => Some(Warm::open(
-                &self.config.warm,
-                self.keys.clone(),
+                &self.config.warm.within(namespace),
+                keys.clone(),
                 metrics.clone(),
             )?),
             None => None,
@@ -115,7 +120,7 @@ impl<D: SessionData> TiersBuilder<D> {
             flights: Flights::new(tasks.clone()),
             fills: Arc::new(Semaphore::new(FILLS)),
             clock: self.clock.unwrap_or_else(Clock::system),
-            keys: self.keys,
+            keys,
             config: self.config,
             metrics,
             events: Events::new(),

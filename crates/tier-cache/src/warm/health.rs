@@ -19,7 +19,6 @@ use super::link::{Broken, Link};
 use super::tier::Warm;
 use crate::backoff::Backoff;
 use crate::cold::Changed;
-use crate::metrics;
 use crate::push;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -204,7 +203,7 @@ impl Warm {
             Some((entries, bytes.trim().parse().ok()?))
         };
         if let Ok(Some((entries, bytes))) = timeout(self.check_timeout(), answers).await {
-            metrics::cached("warm", entries, bytes);
+            self.metrics.meter.cached("warm", entries, bytes);
         }
     }
 
@@ -222,7 +221,7 @@ impl Warm {
                 "the warm tier is down; the cold tier takes what the hot one does not have"
             );
             // What it still holds serves nobody.
-            metrics::cached("warm", 0, 0);
+            self.metrics.meter.cached("warm", 0, 0);
         }
     }
 }

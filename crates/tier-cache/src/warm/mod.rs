@@ -13,7 +13,7 @@
 //!
 //! Id and hash are written in 22 characters of base64url. A lookup is one `GET`; a script sets one
 //! key, so that all of this may stand behind a proxy of a Redis Cluster. Changes are told on the
-//! channel `{prefix}:changes`.
+//! channel `{prefix}:changes`. In a namespace the prefix is `{prefix}:{namespace}`.
 //!
 //! # Permissions
 //!

@@ -17,7 +17,7 @@ use super::link::Target;
 use super::record::{Place, decode, encode};
 use crate::cold::Changed;
 use crate::config::{ConfigError, WarmConfig};
-use crate::metrics::{Metrics, redis_command};
+use crate::metrics::{Meter, Metrics};
 
 const SET_IF_NEWER: &str = include_str!("set_if_newer.lua");
 
@@ -60,8 +60,8 @@ impl Warm {
             command_timeout: config.command_timeout,
             set_if_newer: Script::new(SET_IF_NEWER),
             health: Health::new(),
+            sent: Sent::new(&metrics.meter),
             metrics,
-            sent: Sent::new(),
         })
     }
 
@@ -242,15 +242,15 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(meter: &Meter) -> Self {
         Self {
-            get: redis_command("GET"),
-            evalsha: redis_command("EVALSHA"),
-            eval: redis_command("EVAL"),
-            ping: redis_command("PING"),
-            subscribe: redis_command("SUBSCRIBE"),
-            dbsize: redis_command("DBSIZE"),
-            info: redis_command("INFO"),
+            get: meter.redis_command("GET"),
+            evalsha: meter.redis_command("EVALSHA"),
+            eval: meter.redis_command("EVAL"),
+            ping: meter.redis_command("PING"),
+            subscribe: meter.redis_command("SUBSCRIBE"),
+            dbsize: meter.redis_command("DBSIZE"),
+            info: meter.redis_command("INFO"),
         }
     }
 }

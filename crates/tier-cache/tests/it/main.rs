@@ -9,6 +9,7 @@ mod leaks;
 mod life;
 mod limits;
 mod metrics;
+mod namespaces;
 mod notify;
 mod outage;
 mod promotion;

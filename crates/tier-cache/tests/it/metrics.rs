@@ -9,7 +9,7 @@ use tier_cache::{Login, Tier};
 use crate::support::{Cold, Service, eventually};
 
 /// The counters and gauges so far, by name and label.
-fn counted(snapshotter: &Snapshotter, all: &mut BTreeMap<String, f64>) {
+pub(crate) fn counted(snapshotter: &Snapshotter, all: &mut BTreeMap<String, f64>) {
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let key = key.key();
         let labels: Vec<_> = key.labels().map(|label| label.value()).collect();

@@ -5,10 +5,11 @@ use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_session::{
-    CookieChange, Login, SessionCookie, SessionId, SessionLayer, Token, TokenKeys, TokenKind,
+    CookieChange, Login, SessionCookie, SessionId, SessionLayer, Tier, Tiers, Token, TokenKeys,
+    TokenKind,
 };
 
-use crate::support::{Bed, Seen, bearer, call, cookie, inner, request, seen};
+use crate::support::{Bed, Data, Seen, bearer, call, cookie, inner, request, seen};
 
 type Answer = Response<Option<Seen>>;
 
@@ -254,4 +255,35 @@ async fn nothing_is_removed_beside_a_cookie_that_is_set_nor_through_a_shared_cac
         let removes = cookies(&response).contains(&removed.to_str().unwrap());
         assert_eq!(removes, writes, "{value}");
     }
+}
+
+/// Two applications on one host, on one database and under one secret.
+#[tokio::test]
+async fn two_namespaces_on_one_host_do_not_take_each_others_cookies_away() {
+    let bed = Bed::new().await;
+    let within = async |namespace: &str| {
+        let mut config = bed.tiers.config().clone();
+        config.cold.namespace = Some(namespace.parse().unwrap());
+        Tiers::<Data>::open(config, bed.keys.clone()).await.unwrap()
+    };
+    let (shop, blog) = (within("shop").await, within("blog").await);
+    let login = Login::guest().data(vec!["tea".into()]);
+    let issued = shop.login(login).await.unwrap();
+    let pair = format!("__Host-shop-session={}", &*issued.access.expose());
+
+    let change = CookieChange::set(&issued);
+    let mut login = SessionLayer::new(shop.clone()).layer(answers(move |response| {
+        response.extensions_mut().insert(change.clone());
+    }));
+    let response = call(&mut login, request(&[])).await;
+    assert!(cookies(&response)[0].starts_with(&pair), "{response:?}");
+
+    let request = || request(&[("cookie", &pair)]);
+    let mut shop = SessionLayer::new(shop).layer(service_fn(inner));
+    let found = seen(&mut shop, request()).await;
+    assert_eq!(found, Seen::Session(issued.session.id(), Tier::Hot));
+    let mut blog = SessionLayer::new(blog).layer(service_fn(inner));
+    let response = call(&mut blog, request()).await;
+    assert!(cookies(&response).is_empty(), "{response:?}");
+    assert_eq!(response.into_body(), Some(Seen::NoToken));
 }

@@ -222,7 +222,8 @@ CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
     EXECUTE FUNCTION users_touch_sessions();
 
 -- Tells the nodes to ask what changed now, and not when their interval is over. Nothing rests on it.
--- Equal notifications of a transaction are one, however many sessions it changes. New sessions are
+-- It names the schema, since several may have tables of sessions. Equal notifications of a
+-- transaction are one, however many sessions it changes. New sessions are
 -- not told of, since nobody can hold them. What it costs: transactions that notify commit one after
 -- the other, in the whole server, and cannot be prepared (PREPARE TRANSACTION).
 -- So `sessions.notify = off` switches it off, for whom it is set: for a transaction (SET LOCAL), for a
@@ -233,7 +234,7 @@ BEGIN
     IF current_setting('sessions.notify', true) IN ('off', 'false') THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_notify('session_changes', '');
+    PERFORM pg_notify('session_changes', TG_TABLE_SCHEMA);
     RETURN NULL;
 END $$;
 CREATE TRIGGER sessions_notify AFTER UPDATE ON sessions

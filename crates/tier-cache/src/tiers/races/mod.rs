@@ -32,7 +32,7 @@ use crate::feed::Feed;
 use crate::fence::Fence;
 use crate::flight::Flights;
 use crate::hot::Hot;
-use crate::metrics::Metrics;
+use crate::metrics::{Meter, Metrics};
 use crate::sync::schedules;
 use crate::touch;
 
@@ -91,7 +91,7 @@ impl World {
             clock,
             keys: TokenKeys::random(),
             config,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(Meter::default()),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             told: Notify::new(),

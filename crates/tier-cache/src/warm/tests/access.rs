@@ -43,7 +43,12 @@ async fn a_user_who_lacks_a_permission_is_told_which() {
     let config = config(redis.url_as("app", "s3cret~/"));
     let node = Node::open(&config, &TokenKeys::random());
     assert!(!node.warm.ready().await);
-    let Err(broken) = link::Link::open(&node.warm.target, "session:changes", &Sent::new()).await
+    let Err(broken) = link::Link::open(
+        &node.warm.target,
+        "session:changes",
+        &Sent::new(&Meter::default()),
+    )
+    .await
     else {
         panic!("the user may not subscribe");
     };
@@ -60,7 +65,12 @@ async fn a_wrong_password_keeps_the_tier_down_and_is_not_shown() {
     let node = Node::open(&config, &TokenKeys::random());
     assert!(!node.warm.ready().await);
     assert_eq!(node.get(SessionId::random()).await, None);
-    let Err(broken) = link::Link::open(&node.warm.target, "session:changes", &Sent::new()).await
+    let Err(broken) = link::Link::open(
+        &node.warm.target,
+        "session:changes",
+        &Sent::new(&Meter::default()),
+    )
+    .await
     else {
         panic!("the password is wrong");
     };
@@ -136,7 +146,7 @@ fn a_url_that_cannot_be_used_is_refused_by_its_key_and_without_its_password() {
             ca_file: ca_file.map(Into::into),
             ..config(url.into())
         };
-        let opened = Warm::open(&config, TokenKeys::random(), Metrics::new());
+        let opened = Warm::open(&config, TokenKeys::random(), Metrics::new(Meter::default()));
         opened.map(drop).unwrap_err().to_string()
     };
     for url in [

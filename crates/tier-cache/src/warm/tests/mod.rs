@@ -23,7 +23,7 @@ use super::tier::Sent;
 use super::*;
 use crate::cold::Changed;
 use crate::config::WarmConfig;
-use crate::metrics::Metrics;
+use crate::metrics::{Meter, Metrics};
 
 /// The one that these nodes are of.
 const LINEAGE: Lineage = Lineage::new(5);
@@ -57,7 +57,7 @@ impl Node {
             let count = Arc::new(AtomicU64::new(0));
             (Arc::clone(&count), Counter::from_arc(count))
         };
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Meter::default());
         let (unreadable, errors, pushes_sent, gets);
         (unreadable, metrics.warm_unreadable) = count();
         (errors, metrics.warm_errors) = count();
