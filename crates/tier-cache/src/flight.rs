@@ -1,7 +1,7 @@
 //! One load per key at a time: late-comers share it, and nobody's leaving fails it.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,8 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// A load that is under way; `None` if it panicked or the runtime is going down.
+/// A load that is under way; `None` if it panicked, if too many are under way, or the runtime is
+/// going down.
 pub(crate) type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
 
 type Loads<K, V> = Mutex<HashMap<K, Flight<V>>>;
@@ -22,6 +23,8 @@ type Loads<K, V> = Mutex<HashMap<K, Flight<V>>>;
 #[derive(Debug)]
 pub(crate) struct Flights<K, V: Clone> {
     loads: Arc<Loads<K, V>>,
+    /// How many may be under way: callers who go away leave theirs behind.
+    most: usize,
     tasks: TaskTracker,
 }
 
@@ -30,9 +33,10 @@ where
     K: Copy + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(tasks: TaskTracker) -> Self {
+    pub(crate) fn new(most: usize, tasks: TaskTracker) -> Self {
         Self {
             loads: Arc::default(),
+            most,
             tasks,
         }
     }
@@ -46,6 +50,9 @@ where
         let mut loads = lock(&self.loads);
         if let Some(under_way) = loads.get(&key) {
             return (under_way.clone(), true);
+        }
+        if loads.len() >= self.most {
+            return (ready(None).boxed().shared(), false);
         }
         let (landed, landing) = oneshot::channel();
         let flight = landing.map(Result::ok).boxed().shared();
@@ -105,7 +112,7 @@ mod tests {
     use super::*;
 
     fn flights() -> Flights<u8, u32> {
-        Flights::new(TaskTracker::new())
+        Flights::new(2, TaskTracker::new())
     }
 
     #[tokio::test]
@@ -162,6 +169,17 @@ mod tests {
         };
         let (early, one, two, ()) = tokio::join!(early, one, two, release);
         assert_eq!((early, one, two), (Some(1), Some(2), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn no_more_are_under_way_than_may_be_and_those_are_still_shared() {
+        let flights = flights();
+        let waits = || std::future::pending::<u32>();
+        let (_one, _two) = (flights.run(1, waits), flights.run(2, waits));
+        let refused = flights.run(3, || async { unreachable!("there is no room for it") });
+        assert_eq!(refused.0.await, None);
+        let (_, joined) = flights.run(1, || async { unreachable!("it is under way") });
+        assert!(joined);
     }
 
     #[tokio::test]

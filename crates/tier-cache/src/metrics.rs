@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) misses: Counter,
     pub(crate) rebuilds: Counter,
     pub(crate) gate_refusals: Counter,
+    pub(crate) shed: Counter,
+    pub(crate) fills_dropped: Counter,
     pub(crate) warm_unreadable: Counter,
     pub(crate) warm_errors: Counter,
     pub(crate) pushes_sent: Counter,
@@ -51,6 +53,14 @@ impl Metrics {
         describe_counter!(
             "session_gate_refusals_total",
             "Cached or read records that the fence did not admit."
+        );
+        describe_counter!(
+            "session_shed_total",
+            "Requests that were refused at once, since too many were waiting."
+        );
+        describe_counter!(
+            "session_fills_dropped_total",
+            "Sessions that were not kept in the warm tier, since too many were waiting."
         );
         describe_counter!(
             "session_warm_unreadable_total",
@@ -130,6 +140,8 @@ impl Metrics {
             misses: lookups("miss"),
             rebuilds: count("session_rebuilds_total"),
             gate_refusals: count("session_gate_refusals_total"),
+            shed: count("session_shed_total"),
+            fills_dropped: count("session_fills_dropped_total"),
             warm_unreadable: count("session_warm_unreadable_total"),
             warm_errors: count("session_warm_errors_total"),
             pushes_sent: pushes("sent"),

@@ -128,7 +128,10 @@ impl<D: SessionData> Session<D> {
     pub async fn body(&self) -> Result<BodyRef<D>, Refusal> {
         match self.body_if_here() {
             Some(body) => Ok(body),
-            None => self.tiers.whole(self.id(), self.version()).await,
+            None => {
+                let body = self.tiers.whole(self.id(), self.version());
+                self.tiers.wait(body).await
+            }
         }
     }
 

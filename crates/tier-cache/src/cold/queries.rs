@@ -151,6 +151,28 @@ impl From<Key> for Wanted {
     }
 }
 
+/// What many keys are compared with.
+#[derive(Default)]
+pub(super) struct WantedMany {
+    pub(super) ids: Vec<Id>,
+    pub(super) access: Vec<Hash>,
+    pub(super) refresh: Vec<Hash>,
+}
+
+impl From<Vec<Key>> for WantedMany {
+    fn from(keys: Vec<Key>) -> Self {
+        let mut wanted = Self::default();
+        for key in keys {
+            match key.into() {
+                Wanted::Id(id) => wanted.ids.push(id),
+                Wanted::Access(hash) => wanted.access.push(hash),
+                Wanted::Refresh(hash) => wanted.refresh.push(hash),
+            }
+        }
+        wanted
+    }
+}
+
 #[derive(Insertable)]
 #[diesel(table_name = sessions)]
 pub(super) struct NewRow {

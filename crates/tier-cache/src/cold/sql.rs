@@ -19,8 +19,8 @@ use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use super::queries::{
     CHANGES, ChangeRow, ChangedColumns, DELETE_TOMBSTONES, FORGET_TOMBSTONES, IdRow, NewRow,
-    REVOKE_ALL, REVOKE_OLDEST, SessionRow, TurnRow, Wanted, bundled, changes, delete_expired,
-    moved, session_rows,
+    REVOKE_ALL, REVOKE_OLDEST, SessionRow, TurnRow, Wanted, WantedMany, bundled, changes,
+    delete_expired, moved, session_rows,
 };
 use super::schema::{session_history, session_now, sessions, users};
 use super::store::{
@@ -176,11 +176,23 @@ macro_rules! sql_store {
                 Ok(version.await?.map(Version::new))
             }
 
-            async fn load_many(&self, ids: Vec<SessionId>) -> Result<Vec<Row>, StoreError> {
-                let ids: Vec<Id> = ids.into_iter().map(Id).collect();
+            async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
+                let WantedMany { ids, access, refresh } = keys.into();
                 let rows = self.run("load_many", move |connection| {
-                    let query = session_rows!().filter(sessions::id.eq_any(ids));
-                    async move { query.load::<SessionRow>(connection).await }.boxed()
+                    async move {
+                        let rows = session_rows!();
+                        if access.is_empty() && refresh.is_empty() {
+                            let query = rows.filter(sessions::id.eq_any(ids));
+                            return query.load::<SessionRow>(connection).await;
+                        }
+                        let wanted = sessions::id
+                            .eq_any(ids)
+                            .nullable()
+                            .or(sessions::access_jti.eq_any(access))
+                            .or(sessions::refresh_token_hash.eq_any(refresh));
+                        rows.filter(wanted).load(connection).await
+                    }
+                    .boxed()
                 });
                 Ok(rows.await?.into_iter().map(Into::into).collect())
             }

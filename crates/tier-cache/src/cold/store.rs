@@ -61,17 +61,18 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Those of these sessions that there are, in any order, as [`load`](Self::load) reads them.
+    /// The sessions that these keys lead to, each once, in any order, as [`load`](Self::load) reads
+    /// them.
     ///
     /// The default loads them one by one.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the database could not answer in time.
-    async fn load_many(&self, ids: Vec<SessionId>) -> Result<Vec<Row>, StoreError> {
+    async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::new();
-        for id in ids {
-            rows.extend(self.load(Key::Id(id)).await?);
+        for key in keys {
+            rows.extend(self.load(key).await?);
         }
         Ok(rows)
     }

@@ -129,6 +129,7 @@ impl TierConfig {
             ("warm.connect_timeout", self.warm.connect_timeout),
             ("warm.command_timeout", self.warm.command_timeout),
             ("cold.replica_timeout", self.cold.replica_timeout),
+            ("cold.load_timeout", self.cold.load_timeout),
             ("cold.connect_timeout", self.cold.connect_timeout),
             ("cold.statement_timeout", self.cold.statement_timeout),
             ("cold.prune_interval", self.cold.prune_interval),
@@ -189,11 +190,22 @@ impl TierConfig {
                 "the file's name is made of it, which a `file:` URI does not allow: name a path",
             ));
         }
-        if self.cold.pool_size == 0 || self.cold.pool_size > 10_000 {
+        let counts = [
+            ("cold.pool_size", self.cold.pool_size, 10_000),
+            ("cold.load_concurrency", self.cold.load_concurrency, 10_000),
+            ("cold.batch_size", self.cold.batch_size, 10_000),
+            ("cold.max_waiting", self.cold.max_waiting, 1_000_000),
+        ];
+        for (key, value, most) in counts {
+            if value == 0 || value > most {
+                return Err(ConfigError::range(key, value, &format!("from 1 to {most}")));
+            }
+        }
+        if self.cold.batch_delay > Duration::from_secs(1) {
             return Err(ConfigError::range(
-                "cold.pool_size",
-                self.cold.pool_size,
-                "from 1 to 10000",
+                "cold.batch_delay",
+                humantime::format_duration(self.cold.batch_delay),
+                "at most 1s",
             ));
         }
         if fence.max_floors < 2 {

@@ -158,6 +158,20 @@ pub struct ColdConfig {
     /// Connections at most, to each of the two, beside the one of the feed of changes and the one that `notify`
     /// needs. Default `10`.
     pub pool_size: usize,
+    /// Statements at most that load sessions at the same time; no more than `pool_size`. Default `4`.
+    pub load_concurrency: usize,
+    /// Sessions at most that one statement loads. Default `256`.
+    pub batch_size: usize,
+    /// How long a load waits for others to go along, while some are under way; a lone one never
+    /// waits. Default `1ms`.
+    #[serde(with = "duration")]
+    pub batch_delay: Duration,
+    /// Requests at most that wait for a session that is not hot; more are refused at once, as
+    /// unavailable. Default `16384`.
+    pub max_waiting: usize,
+    /// How long a request waits for its session, whatever it is that keeps it. Default `5s`.
+    #[serde(with = "duration")]
+    pub load_timeout: Duration,
     /// Whether to listen to PostgreSQL's notifications of changes, on a connection of its own.
     /// Default `true`.
     pub notify: bool,
@@ -189,6 +203,11 @@ impl Default for ColdConfig {
             replica_url: None,
             replica_timeout: Duration::from_millis(500),
             pool_size: 10,
+            load_concurrency: 4,
+            batch_size: 256,
+            batch_delay: Duration::from_millis(1),
+            max_waiting: 16_384,
+            load_timeout: Duration::from_secs(5),
             notify: true,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(2),
@@ -197,6 +216,13 @@ impl Default for ColdConfig {
             expired_retention: Duration::from_secs(7 * 24 * 60 * 60),
             tombstone_retention: Duration::from_secs(24 * 60 * 60),
         }
+    }
+}
+
+impl ColdConfig {
+    /// How many statements may load sessions at the same time.
+    pub(crate) fn statements(&self) -> usize {
+        self.load_concurrency.min(self.pool_size).max(1)
     }
 }
 
@@ -296,6 +322,11 @@ impl fmt::Debug for ColdConfig {
             )
             .field("replica_timeout", &self.replica_timeout)
             .field("pool_size", &self.pool_size)
+            .field("load_concurrency", &self.load_concurrency)
+            .field("batch_size", &self.batch_size)
+            .field("batch_delay", &self.batch_delay)
+            .field("max_waiting", &self.max_waiting)
+            .field("load_timeout", &self.load_timeout)
             .field("notify", &self.notify)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use session_core::{Head, Key, Record, Standing};
 
 use super::Shared;
+use super::fills::Fill;
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::{Holds, Promotion};
@@ -52,7 +53,7 @@ impl<D: SessionData> Shared<D> {
         let (flight, joined) = self.flight(key, from);
         match flight.await {
             Some(loaded) => (loaded, joined),
-            // The load panicked, or the runtime is going down.
+            // The load panicked, too many are under way, or the runtime is going down.
             None => (Err(self.too_late()), joined),
         }
     }
@@ -209,7 +210,7 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
     for _ in 0..TRIES {
         let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
         let generation = shared.hot.generation();
-        let row = shared.store.load(key).await;
+        let row = shared.reads.read(key).await;
         let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
             return Err(Refusal::Unknown);
         };
@@ -258,7 +259,7 @@ fn land<D: SessionData>(
 }
 
 /// Fills the warm tier behind the request's back.
-fn fill<D: SessionData>(shared: &Arc<Shared<D>>, row: &Row, now: Now) {
+fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) {
     if shared.warm.is_none() || row.head.standing(now.wall) != Standing::Valid {
         return;
     }
@@ -266,17 +267,14 @@ fn fill<D: SessionData>(shared: &Arc<Shared<D>>, row: &Row, now: Now) {
     let Some(ttl) = warm::ttl(row.head.expires_at, now.wall, config) else {
         return;
     };
-    let Ok(permit) = Arc::clone(&shared.fills).try_acquire_owned() else {
-        return;
-    };
-    let (record, lineage) = (warm_record(row, config.holds), row.lineage);
-    let shared = Arc::clone(shared);
-    shared.tasks.clone().spawn(async move {
-        if let Some(warm) = &shared.warm {
-            warm.fill(&record, lineage, ttl).await;
-        }
-        drop(permit);
+    let left = shared.fills.try_send(Fill {
+        record: warm_record(row, config.holds),
+        lineage: row.lineage,
+        ttl,
     });
+    if left.is_err() {
+        shared.metrics.fills_dropped.increment(1);
+    }
 }
 
 /// What the warm tier holds of a row.

@@ -6,17 +6,23 @@
 //! | `start.rs` | how they are opened |
 //! | `read.rs` | how a session is found: hot, warm, cold |
 //! | `load.rs` | how a session that is not hot is brought there |
+//! | `reads.rs` | how the database is asked for many of them by one statement |
+//! | `fills.rs` | how the warm tier is filled with them |
+//! | `places.rs` | how many requests may wait, and for how long |
 //! | `login.rs` | how sessions begin, and go on under another name |
 //! | `update.rs` | how what a session holds is changed |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
 //! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
 //! | `write.rs` | how the caches come to know what was written |
 
+mod fills;
 mod load;
 mod login;
+mod places;
 #[cfg(test)]
 mod races;
 mod read;
+mod reads;
 mod refresh;
 mod revoke;
 mod start;
@@ -53,7 +59,9 @@ use crate::metrics::Metrics;
 use crate::touch::Touch;
 use crate::warm::Warm;
 
+use fills::Fill;
 use load::{From, Loaded};
+use reads::Reads;
 use update::Turns;
 
 /// How often a change is tried against others' changes of the same session. Each time one of those
@@ -114,8 +122,11 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) fence: Fence,
     pub(crate) metrics: Metrics,
     flights: Flights<(Key, From), Loaded<D>>,
-    /// Bounds the warm fills that run behind requests' backs; beyond it a fill is left out.
-    fills: Arc<Semaphore>,
+    reads: Reads,
+    /// What is to be kept in the warm tier.
+    fills: mpsc::Sender<Fill>,
+    /// For requests that wait for something outside of the process.
+    places: Semaphore,
     /// What happened to sessions.
     pub(crate) events: Events,
     /// Uses of sessions, to be noted in the database.

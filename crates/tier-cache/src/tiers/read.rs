@@ -102,7 +102,7 @@ impl<D: SessionData> Tiers<D> {
         {
             return self.confirm(found?, strictness).await;
         }
-        let found = self.find_below(&credential, strictness).await;
+        let found = self.wait(self.find_below(&credential, strictness)).await;
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
     }
 
@@ -166,7 +166,10 @@ impl<D: SessionData> Tiers<D> {
         strictness: Strictness,
     ) -> Result<Session<D>, Refusal> {
         let id = Some(session.id());
-        let confirmed = self.ask_again(session, strictness).await;
+        let confirmed = match strictness {
+            Strictness::Trust => Ok(session),
+            _ => self.wait(self.ask_again(session, strictness)).await,
+        };
         confirmed.inspect_err(|refusal| self.shared().tell_refused(id, refusal))
     }
 

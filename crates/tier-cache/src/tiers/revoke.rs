@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use serde::Serialize;
-use session_core::{Device, SessionId, Standing, Timestamp, UserId, Version};
+use session_core::{Device, Key, SessionId, Standing, Timestamp, UserId, Version};
 
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
@@ -228,7 +228,8 @@ impl<D: SessionData> Shared<D> {
     pub(super) async fn bury_all(self: &Arc<Self>, ids: Vec<SessionId>, reason: Reason) {
         /// Told to Redis at once.
         const AT_ONCE: usize = 64;
-        match self.store.load_many(ids.clone()).await {
+        let keys = ids.iter().copied().map(Key::Id).collect();
+        match self.store.load_many(keys).await {
             Ok(rows) => {
                 let tell = iter(&rows).for_each_concurrent(AT_ONCE, |row| self.bury_row(row));
                 tell.await;

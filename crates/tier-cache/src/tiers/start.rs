@@ -7,8 +7,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::reads::Reads;
 use super::update::Turns;
-use super::{Owned, Shared, Tiers};
+use super::{Owned, Shared, Tiers, fills};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;
 use crate::config::{ConfigError, TierConfig};
@@ -87,9 +88,6 @@ impl<D: SessionData> TiersBuilder<D> {
     ///
     /// Outside a Tokio runtime with time and I/O.
     pub async fn start(self) -> Result<Tiers<D>, StartError> {
-        /// Warm fills that may run behind requests' backs at once.
-        const FILLS: usize = 256;
-
         self.config.validate()?;
         let namespace = self.config.cold.namespace.as_ref();
         let keys = match namespace {
@@ -112,13 +110,16 @@ impl<D: SessionData> TiersBuilder<D> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let (touches, told) = touch::channel();
+        let (fills, left) = fills::channel();
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
+            reads: Reads::together(Arc::clone(&store), &self.config.cold, &tasks, stop.clone()),
             store,
             fence: Fence::new(),
-            flights: Flights::new(tasks.clone()),
-            fills: Arc::new(Semaphore::new(FILLS)),
+            flights: Flights::new(self.config.cold.max_waiting, tasks.clone()),
+            fills,
+            places: Semaphore::new(self.config.cold.max_waiting),
             clock: self.clock.unwrap_or_else(Clock::system),
             keys,
             config: self.config,
@@ -140,6 +141,7 @@ impl<D: SessionData> TiersBuilder<D> {
         tasks.spawn(feed.run(stop.clone()));
         tasks.spawn(Arc::clone(&shared).hear_store(stop.clone()));
         tasks.spawn(touch::run(Arc::clone(&shared), told, stop.clone()));
+        tasks.spawn(fills::run(Arc::clone(&shared), left, stop.clone()));
         tasks.spawn(prune::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
         if let Some(warm) = &shared.warm {

@@ -34,6 +34,7 @@ impl<D: SessionData> Tiers<D> {
         if shared.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        let _place = shared.place_to_write()?;
         match shared.tasks.spawn(work(Arc::clone(shared))).await {
             Ok(result) => result,
             Err(_) => Err(Error::ShuttingDown),

@@ -19,12 +19,12 @@ fn statements(cold: &Cold) -> BTreeMap<String, i64> {
         .collect()
 }
 
-struct Counted {
-    sql: i64,
-    redis: BTreeMap<String, u64>,
+pub(crate) struct Counted {
+    pub(crate) sql: i64,
+    pub(crate) redis: BTreeMap<String, u64>,
 }
 
-async fn counted<T>(service: &Service, work: impl Future<Output = T>) -> (T, Counted) {
+pub(crate) async fn counted<T>(service: &Service, work: impl Future<Output = T>) -> (T, Counted) {
     let Cold::Postgres(database) = &service.cold else {
         unreachable!();
     };

@@ -20,5 +20,7 @@ mod replicas;
 mod restores;
 mod revoking;
 mod rotation;
+mod slow;
+mod storms;
 mod support;
 mod triggers;

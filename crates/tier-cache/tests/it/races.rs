@@ -2,21 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use testbed::Cluster;
-use tier_cache::cold::{
-    Change, Changes, ColdStore, Created, Key, Limit, Mark, NewSession, PostgresStore, Pruned,
-    Retention, Row, Scope, SessionId, SqliteStore, Timestamp, UserId, Version,
-};
-use tier_cache::{Clock, Login, Refusal, StoreError, Strictness, Tier, Tiers};
-use tokio::sync::Semaphore;
+use tier_cache::cold::{ColdStore, Mark, PostgresStore, Version};
+use tier_cache::{Clock, Login, Refusal, Strictness, Tier, Tiers};
 use tokio_postgres::error::SqlState;
 
+use crate::slow::Slow;
 use crate::support::{Basket, Cold, Service, eventually};
 
 /// Lets a future get as far as it can now; on one thread, so that nothing else goes on meanwhile.
@@ -196,99 +190,13 @@ async fn tables_that_were_restored_into_another_server_say_what_to_do() {
     .await;
 }
 
-/// A store whose loads are answered when the test says so.
-#[derive(Debug)]
-struct Slow {
-    inner: SqliteStore,
-    /// Loads that were read and wait for their permit.
-    read: AtomicUsize,
-    answers: Semaphore,
-}
-
-#[async_trait]
-impl ColdStore for Slow {
-    async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
-        let row = self.inner.load(key).await;
-        self.read.fetch_add(1, Ordering::SeqCst);
-        self.answers.acquire().await.unwrap().forget();
-        row
-    }
-
-    async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
-        self.inner.version(id).await
-    }
-
-    async fn create(
-        &self,
-        session: NewSession,
-        limit: Option<Limit>,
-    ) -> Result<Created, StoreError> {
-        self.inner.create(session, limit).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        version: Version,
-        change: Change,
-    ) -> Result<bool, StoreError> {
-        self.inner.update(id, version, change).await
-    }
-
-    async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
-        self.inner.revoke(id, at).await
-    }
-
-    async fn revoke_all(
-        &self,
-        scope: Scope,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        self.inner.revoke_all(scope, at, limit).await
-    }
-
-    async fn touch(
-        &self,
-        seen: Vec<(SessionId, Timestamp)>,
-        interval: Duration,
-    ) -> Result<u64, StoreError> {
-        self.inner.touch(seen, interval).await
-    }
-
-    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
-        self.inner.list(user, now, limit).await
-    }
-
-    async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
-        self.inner.changes(since, limit).await
-    }
-
-    async fn prune(
-        &self,
-        now: Timestamp,
-        keep: Retention,
-        limit: u32,
-    ) -> Result<Pruned, StoreError> {
-        self.inner.prune(now, keep, limit).await
-    }
-
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-}
-
 #[tokio::test]
 async fn a_new_token_is_not_refused_by_a_load_that_an_old_one_began() {
     let service = Service::without_redis(Cold::sqlite());
     let there = service.quiet_node().await;
     let replaced = there.login(Login::guest()).await.unwrap();
     let issued = there.refresh(&replaced.refresh).await.unwrap();
-    let store = Arc::new(Slow {
-        inner: SqliteStore::open(&service.config().cold).unwrap(),
-        read: AtomicUsize::new(0),
-        answers: Semaphore::new(1),
-    });
+    let store = Slow::on(&service.cold, 1).await;
     let here: Tiers<Basket> = Tiers::builder(service.quiet(), service.keys())
         .store(store.clone())
         .start()
@@ -300,10 +208,7 @@ async fn a_new_token_is_not_refused_by_a_load_that_an_old_one_began() {
         let here = here.clone();
         tokio::spawn(async move { here.find(replaced.access).await })
     };
-    eventually("the old token's load has read", async || {
-        store.read.load(Ordering::SeqCst) == 2
-    })
-    .await;
+    eventually("the old token's load has read", async || store.read() == 2).await;
     // Meanwhile the client gets new tokens elsewhere, and uses them here.
     let renewed = there.refresh(&issued.refresh).await.unwrap();
     let mut new = pin!(here.find(renewed.access));
@@ -312,7 +217,7 @@ async fn a_new_token_is_not_refused_by_a_load_that_an_old_one_began() {
         begin(new.as_mut()).await;
         tokio::task::yield_now().await;
     }
-    store.answers.add_permits(100);
+    store.answer(100);
     new.await.expect("it is the newest token");
     old.await.unwrap().expect_err("it was replaced");
 }
@@ -323,11 +228,7 @@ async fn a_body_is_fetched_again_if_a_newer_head_came_before_it() {
     let there = service.quiet_node().await;
     let issued = there.login(Login::guest()).await.unwrap();
     let id = issued.session.id();
-    let store = Arc::new(Slow {
-        inner: SqliteStore::open(&service.config().cold).unwrap(),
-        read: AtomicUsize::new(0),
-        answers: Semaphore::new(0),
-    });
+    let store = Slow::on(&service.cold, 0).await;
     let mut config = service.quiet();
     config.hot.ttl = Duration::from_secs(2);
     let here: Tiers<Basket> = Tiers::builder(config, service.keys())
@@ -339,10 +240,7 @@ async fn a_body_is_fetched_again_if_a_newer_head_came_before_it() {
     let found = here.find(issued.access.clone()).await.unwrap();
     assert_eq!(found.tier(), Tier::Warm);
     let body = tokio::spawn(async move { found.body().await });
-    eventually("the body is read", async || {
-        store.read.load(Ordering::SeqCst) == 1
-    })
-    .await;
+    eventually("the body is read", async || store.read() == 1).await;
     let hot = || here.try_hot(&issued.access.clone().into());
     eventually("the head is no longer hot", async || hot().is_none()).await;
     // Changed by plain SQL, and brought to Redis by a node that read it: nothing is pushed.
@@ -359,7 +257,7 @@ async fn a_body_is_fetched_again_if_a_newer_head_came_before_it() {
         newer && hot().is_some()
     })
     .await;
-    store.answers.add_permits(100);
+    store.answer(100);
     let body = body.await.unwrap().unwrap();
     assert!(body.data().is_ok());
 }

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 
 use self::broken::Rule;
 use self::database::{Database, SESSION};
+use super::reads::Reads;
 use super::update::Turns;
-use super::{Owned, Shared, Shown, Tiers};
+use super::{Owned, Shared, Shown, Tiers, fills};
 use crate::clock::{Clock, Moment, Now};
 use crate::config::TierConfig;
 use crate::events::Events;
@@ -84,10 +85,12 @@ impl World {
         let shared = Shared {
             hot: Hot::new(&config.hot),
             warm: None,
+            reads: Reads::alone(Arc::clone(&database) as _),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
-            flights: Flights::new(tasks.clone()),
-            fills: Arc::new(Semaphore::new(0)),
+            flights: Flights::new(1, tasks.clone()),
+            fills: fills::channel().0,
+            places: Semaphore::new(1),
             clock,
             keys: TokenKeys::random(),
             config,

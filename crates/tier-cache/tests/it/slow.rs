@@ -1,0 +1,133 @@
+//! A store that takes its time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+use tier_cache::StoreError;
+use tier_cache::cold::{
+    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
+};
+use tokio::sync::Semaphore;
+
+use crate::cold::open;
+use crate::support::Cold;
+
+/// A store whose loads are answered when the test says so.
+#[derive(Debug)]
+pub(crate) struct Slow {
+    inner: Arc<dyn ColdStore>,
+    /// Loads that were read and wait for their permit.
+    read: AtomicUsize,
+    answers: Semaphore,
+}
+
+impl Slow {
+    /// The bundled store, which answers so many loads.
+    pub(crate) async fn on(cold: &Cold, answers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            inner: open(cold).await.unwrap(),
+            read: AtomicUsize::new(0),
+            answers: Semaphore::new(answers),
+        })
+    }
+
+    /// How many loads have read.
+    pub(crate) fn read(&self) -> usize {
+        self.read.load(Ordering::SeqCst)
+    }
+
+    /// Answers so many more loads.
+    pub(crate) fn answer(&self, more: usize) {
+        self.answers.add_permits(more);
+    }
+
+    /// Answers none from now on.
+    pub(crate) fn stop(&self) {
+        self.answers.forget_permits(usize::MAX);
+    }
+
+    async fn when_it_may<T>(&self, answer: T) -> T {
+        self.read.fetch_add(1, Ordering::SeqCst);
+        self.answers.acquire().await.unwrap().forget();
+        answer
+    }
+}
+
+#[async_trait]
+impl ColdStore for Slow {
+    async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
+        let row = self.inner.load(key).await;
+        self.when_it_may(row).await
+    }
+
+    async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
+        let rows = self.inner.load_many(keys).await;
+        self.when_it_may(rows).await
+    }
+
+    async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
+        self.inner.version(id).await
+    }
+
+    async fn create(
+        &self,
+        session: NewSession,
+        limit: Option<Limit>,
+    ) -> Result<Created, StoreError> {
+        self.inner.create(session, limit).await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        version: Version,
+        change: Change,
+    ) -> Result<bool, StoreError> {
+        self.inner.update(id, version, change).await
+    }
+
+    async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+        self.inner.revoke(id, at).await
+    }
+
+    async fn revoke_all(
+        &self,
+        scope: Scope,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.inner.revoke_all(scope, at, limit).await
+    }
+
+    async fn touch(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        interval: Duration,
+    ) -> Result<u64, StoreError> {
+        self.inner.touch(seen, interval).await
+    }
+
+    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
+        self.inner.list(user, now, limit).await
+    }
+
+    async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
+        self.inner.changes(since, limit).await
+    }
+
+    async fn prune(
+        &self,
+        now: Timestamp,
+        keep: Retention,
+        limit: u32,
+    ) -> Result<Pruned, StoreError> {
+        self.inner.prune(now, keep, limit).await
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}
