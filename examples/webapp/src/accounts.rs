@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
+use tower_session::UserId;
 use tower_session::tier_cache::cold::{ColdStore, PostgresStore, SqliteStore};
 use tower_session::tier_cache::{ColdConfig, StoreError};
 
 use crate::Failure;
 use crate::passwords::Passwords;
 
-/// The users that every demo has, by name; each with [`DEMO_PASSWORD`].
+/// The users that every demo has, by name; each with [`DEMO_PASSWORD`] until it is changed.
 pub(crate) const DEMO_USERS: [&str; 2] = ["ada", "bob"];
 /// Known to everyone who can read this.
 pub(crate) const DEMO_PASSWORD: &str = "demo";
@@ -124,6 +125,38 @@ impl Accounts {
         ask!(self, connection => async { query.first::<Account>(connection).await.optional() })
     }
 
+    /// The hash of an active user's password, if there is one.
+    pub(crate) async fn password_hash(&self, id: UserId) -> Result<Option<String>, AccountsError> {
+        let UserId::Int(id) = id else {
+            return Ok(None);
+        };
+        let query = users::table
+            .filter(users::id.eq(id))
+            .filter(users::is_active.eq(true))
+            .select(users::password_hash);
+        let found = ask!(self, connection => async {
+            query.first::<Option<String>>(connection).await.optional()
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Gives an active user another password; says whether there is such a user.
+    pub(crate) async fn set_password(
+        &self,
+        id: UserId,
+        hash: String,
+    ) -> Result<bool, AccountsError> {
+        let UserId::Int(id) = id else {
+            return Ok(false);
+        };
+        let user = users::table
+            .filter(users::id.eq(id))
+            .filter(users::is_active.eq(true));
+        let update = diesel::update(user).set(users::password_hash.eq(Some(hash)));
+        let changed = ask!(self, connection => update.execute(connection))?;
+        Ok(changed > 0)
+    }
+
     /// Adds the demo users that are missing. Several instances may do so at once.
     pub(crate) async fn add_demo_users(&self, passwords: &Passwords) -> Result<(), Failure> {
         for name in DEMO_USERS {
@@ -136,7 +169,7 @@ impl Accounts {
             if known.is_some() {
                 continue;
             }
-            let hash = passwords.hash(DEMO_PASSWORD).await?;
+            let hash = passwords.hash(DEMO_PASSWORD.into()).await?;
             let insert = diesel::insert_into(users::table)
                 .values((
                     users::email.eq(format!("{name}@example.com")),

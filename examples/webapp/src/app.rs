@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{CACHE_CONTROL, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::map_response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
@@ -17,6 +17,7 @@ use tower_http::trace::TraceLayer;
 use tower_session::SessionLayer;
 
 use crate::api::{self, Api, error};
+use crate::cli::Policy;
 use crate::page;
 
 /// How long a request may take, its body included. The tiers' own deadlines are much shorter, so
@@ -24,24 +25,44 @@ use crate::page;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a request's body, which leaves room for the largest data a session holds by default.
 const BODY_MAX: usize = 32 * 1024;
-/// Bytes of a login: nobody's name and password take more.
+/// Bytes of a body with a password: nobody's, with a name, takes more.
 const LOGIN_MAX: usize = 4 * 1024;
 
-pub(crate) fn router(api: Api) -> Router {
+pub(crate) fn router(api: Api, policy: Policy) -> Router {
     let sessions = SessionLayer::new(api.tiers().clone());
+    let bound = match policy.bind_user_agent {
+        true => sessions.clone().binding(api::device::same_browser),
+        false => sessions.clone(),
+    };
+    let recent = sessions
+        .clone()
+        .authenticated_within(policy.reauthenticate_after);
     let own = Router::new()
         .route("/me", get(api::sessions::me))
         .route(
             "/sessions",
             get(api::sessions::list).delete(api::sessions::revoke_all),
         )
-        .route("/sessions/{id}", delete(api::sessions::revoke))
-        .route("/logout", post(api::login::logout))
-        .route("/data", get(api::data::read).merge(put(api::data::write)))
-        .route_layer(sessions.clone());
-    // A stale cookie must not stand in the way of these; they get a new one.
+        .route(
+            "/sessions/{id}",
+            put(api::sessions::name).delete(api::sessions::revoke),
+        )
+        .route("/activity", get(api::activity::list))
+        .route("/data", get(api::data::read).put(api::data::write))
+        .route_layer(bound.clone());
+    let passwords = Router::new()
+        .route("/reauthenticate", post(api::password::reauthenticate))
+        .route("/password", put(api::password::change).layer(recent))
+        .layer(DefaultBodyLimit::max(LOGIN_MAX))
+        .route_layer(bound);
+    // Whoever has the tokens may log in anew or out, from whichever browser.
     let doors = Router::new()
         .route("/login", post(api::login::login))
+        .route("/logout", post(api::login::logout))
+        .layer(DefaultBodyLimit::max(LOGIN_MAX))
+        .route_layer(sessions.clone());
+    // The token is in the body; a stale cookie must not stand in its way.
+    let refresh = Router::new()
         .route("/refresh", post(api::login::refresh))
         .layer(DefaultBodyLimit::max(LOGIN_MAX))
         .route_layer(sessions.sources([]));
@@ -52,7 +73,9 @@ pub(crate) fn router(api: Api) -> Router {
 
     Router::new()
         .merge(own)
+        .merge(passwords)
         .merge(doors)
+        .merge(refresh)
         .merge(operations)
         .merge(page::routes())
         .with_state(api)

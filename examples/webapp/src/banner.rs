@@ -45,7 +45,7 @@ impl Banner {
             self.about_key()
         ));
         say(format_args!(
-            "users: {users}, each with the password {DEMO_PASSWORD:?}"
+            "users: {users}, each with the password {DEMO_PASSWORD:?} until it is changed"
         ));
         if !self.address.ip().is_loopback() {
             say(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -38,6 +39,29 @@ struct Cli {
     /// A TOML file with the configuration of the session tiers
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    #[command(flatten)]
+    policy: Policy,
+}
+
+const REAUTHENTICATE_AFTER: &str = "10m";
+
+/// What is demanded of a session beyond that it is valid.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Policy {
+    /// How old a login may be for changing the password; after that the password is asked for again
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "REAUTHENTICATE_AFTER",
+        default_value = REAUTHENTICATE_AFTER,
+        value_parser = reauthenticate_after
+    )]
+    pub(crate) reauthenticate_after: Duration,
+
+    /// Demand another login where a session is used by another browser or system than it began on
+    #[arg(long)]
+    pub(crate) bind_user_agent: bool,
 }
 
 /// What the service runs by.
@@ -47,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) tiers: TierConfig,
     /// Whether to bring a Redis along, since none is named and none forbidden.
     pub(crate) private_redis: bool,
+    pub(crate) policy: Policy,
 }
 
 /// Reads what the service is told.
@@ -74,6 +99,16 @@ pub(crate) fn read() -> Result<Settings, ExitCode> {
         banner::failure(&failure);
         ExitCode::from(MISUSED)
     })
+}
+
+fn reauthenticate_after(text: &str) -> Result<Duration, humantime::DurationError> {
+    // A variable that is set to nothing is as good as unset.
+    let text = if text.is_empty() {
+        REAUTHENTICATE_AFTER
+    } else {
+        text
+    };
+    humantime::parse_duration(text)
 }
 
 fn settings(cli: Cli) -> Result<Settings, Failure> {
@@ -105,6 +140,7 @@ fn settings(cli: Cli) -> Result<Settings, Failure> {
     Ok(Settings {
         listen: cli.listen,
         private_redis: tiers.warm.url.is_none() && !cli.no_redis,
+        policy: cli.policy,
         tiers,
     })
 }

@@ -8,6 +8,7 @@
 //! | `service.rs` | how it starts, runs and stops |
 //! | `secret.rs` | where the key of all tokens comes from |
 //! | `accounts.rs`, `passwords.rs` | who may log in |
+//! | `activity.rs` | what happened to each user's sessions |
 //! | `private_redis.rs` | the Redis that it brings along |
 //! | `app.rs` | the routes and what stands before them |
 //! | `api/` | the handlers, by topic |
@@ -15,6 +16,7 @@
 //! | `banner.rs` | what it prints at the start |
 
 mod accounts;
+mod activity;
 mod api;
 mod app;
 mod banner;

@@ -22,9 +22,14 @@ pub(crate) struct Passwords {
     decoy: Arc<str>,
 }
 
-/// Too many passwords are being checked already.
-#[derive(Debug)]
-pub(crate) struct Busy;
+/// Why a password was neither hashed nor checked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PasswordError {
+    #[error("too many passwords are being hashed already")]
+    Busy,
+    #[error("cannot hash a password: {0}")]
+    Failed(String),
+}
 
 impl Passwords {
     pub(crate) fn new() -> Result<Self, Failure> {
@@ -41,8 +46,8 @@ impl Passwords {
     }
 
     /// The hash to store of a password.
-    pub(crate) async fn hash(&self, password: &'static str) -> Result<String, Failure> {
-        task::spawn_blocking(|| hash(password.as_bytes())).await?
+    pub(crate) async fn hash(&self, password: String) -> Result<String, PasswordError> {
+        self.in_turn(move || hash(password.as_bytes())).await?
     }
 
     /// Whether the password is the one that was hashed. With no hash it never is, after the same
@@ -51,29 +56,40 @@ impl Passwords {
         &self,
         password: String,
         stored: Option<String>,
-    ) -> Result<bool, Busy> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| Busy)?;
-        let turn = Arc::clone(&self.running).acquire_owned().await;
-        let turn = turn.map_err(|_| Busy)?;
+    ) -> Result<bool, PasswordError> {
         let decoy = Arc::clone(&self.decoy);
-        // The work goes on when the client goes away, and so it keeps its permits until its end.
-        let held: [OwnedSemaphorePermit; 2] = [place, turn];
-        let checked = task::spawn_blocking(move || {
-            let _held = held;
+        self.in_turn(move || {
             let known = stored.is_some();
             let matches = verify(&password, stored.as_deref().unwrap_or(&decoy));
             known && matches
+        })
+        .await
+    }
+
+    /// Does the slow work once it is its turn, if there is a place to wait for that.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| PasswordError::Busy)?;
+        let turn = Arc::clone(&self.running).acquire_owned().await;
+        let turn = turn.map_err(|_| PasswordError::Busy)?;
+        // The work goes on when the client goes away, and so it keeps its permits until its end.
+        let held: [OwnedSemaphorePermit; 2] = [place, turn];
+        let done = task::spawn_blocking(move || {
+            let _held = held;
+            work()
         });
-        Ok(checked.await.unwrap_or(false))
+        let done = done.await;
+        done.map_err(|error| PasswordError::Failed(error.to_string()))
     }
 }
 
-fn hash(password: &[u8]) -> Result<String, Failure> {
-    Ok(Argon2::default()
-        .hash_password(password)
-        .map_err(|error| format!("cannot hash a password: {error}"))?
-        .to_string())
+fn hash(password: &[u8]) -> Result<String, PasswordError> {
+    let hashed = Argon2::default().hash_password(password);
+    let hashed = hashed.map_err(|error| PasswordError::Failed(error.to_string()))?;
+    Ok(hashed.to_string())
 }
 
 fn verify(password: &str, stored: &str) -> bool {
@@ -93,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_matches() {
         let passwords = Passwords::new().unwrap();
-        let stored = passwords.hash("demo").await.unwrap();
+        let stored = passwords.hash("demo".into()).await.unwrap();
         let check = async |password: &str, stored: Option<&str>| {
             let checked = passwords.check(password.into(), stored.map(Into::into));
             checked.await.unwrap()
@@ -111,6 +127,7 @@ mod tests {
         let all = passwords.places.available_permits() as u32;
         let taken = passwords.places.acquire_many(all).await.unwrap();
         assert!(passwords.check("demo".into(), None).await.is_err());
+        assert!(passwords.hash("demo".into()).await.is_err());
         drop(taken);
         assert!(passwords.check("demo".into(), None).await.is_ok());
     }

@@ -9,10 +9,12 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tower_session::tier_cache::without_password;
 use tower_session::{Tiers, TokenKeys};
 
 use crate::accounts::Accounts;
+use crate::activity::Activity;
 use crate::api::{Api, Data};
 use crate::banner::Banner;
 use crate::cli::Settings;
@@ -31,6 +33,8 @@ pub(crate) struct Service {
     listener: TcpListener,
     app: Router,
     tiers: Tiers<Data>,
+    /// Keeps what happens to sessions; ends with this.
+    recording: JoinSet<()>,
     redis: Option<PrivateRedis>,
     banner: Banner,
 }
@@ -42,6 +46,7 @@ impl Service {
             listen,
             mut tiers,
             private_redis,
+            policy,
         } = settings;
 
         // The port first: it is what most often is not to be had, and it costs nothing.
@@ -75,17 +80,22 @@ impl Service {
             .store(accounts.store())
             .start()
             .await?;
+        let activity = Activity::new();
+        let mut recording = JoinSet::new();
+        recording.spawn(activity.clone().record(tiers.events()));
         let banner = Banner {
             address,
             key,
             private_redis: redis.is_some(),
             no_private_redis: missing,
         };
-        let app = app::router(Api::new(tiers.clone(), accounts, passwords, metrics));
+        let api = Api::new(tiers.clone(), accounts, passwords, activity, metrics);
+        let app = app::router(api, policy);
         Ok(Self {
             listener,
             app,
             tiers,
+            recording,
             redis,
             banner,
         })
@@ -93,7 +103,7 @@ impl Service {
 
     /// Serves until a signal comes; then takes no new connections, lets the requests under way
     /// end, and stops all that was started. A second signal ends the process at once.
-    pub(crate) async fn run(self, mut signals: Signals) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.banner.print(&self.tiers);
         let app = self.app.into_make_service_with_connect_info::<SocketAddr>();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -118,6 +128,7 @@ impl Service {
             if !self.tiers.shutdown(SETTLE).await {
                 tracing::warn!("some work of the session tiers did not end in time");
             }
+            self.recording.shutdown().await;
             if let Some(redis) = self.redis {
                 redis.stop().await;
             }

@@ -1,11 +1,13 @@
 //! The application's own data in a session, typed.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use tower_session::{CurrentUser, Error};
+use tower_session::{CookieChange, Error};
 
 use super::error::{ApiError, Given};
+use super::guest::{self, Visitor};
+use super::{Api, device};
 
 /// What this application keeps in each session.
 ///
@@ -49,22 +51,30 @@ pub(crate) struct Draft {
     basket: Vec<Item>,
 }
 
-/// `GET /data`
-pub(crate) async fn read(user: CurrentUser<Data>) -> Result<Json<Data>, ApiError> {
-    let body = user.session().body().await?;
+/// `GET /data`: of who has no session, nothing is kept yet.
+pub(crate) async fn read(Visitor(session): Visitor) -> Result<Json<Data>, ApiError> {
+    let Some(session) = session else {
+        return Ok(Json(Data::default()));
+    };
+    let body = session.body().await?;
     Ok(Json(body.data().map_err(Error::from)?.clone()))
 }
 
-/// `PUT /data`: replaces all of it, and answers with what is stored now.
+/// `PUT /data`: replaces all of it, and answers with what is stored now. Who has no session gets a
+/// guest's.
 pub(crate) async fn write(
-    user: CurrentUser<Data>,
+    State(api): State<Api>,
+    Visitor(session): Visitor,
+    device::From(device): device::From,
     Given(draft): Given<Draft>,
-) -> Result<Json<Data>, ApiError> {
+) -> Result<(Option<CookieChange>, Json<Data>), ApiError> {
     let data = draft.checked()?;
-    user.session()
-        .update(|stored| stored.clone_from(&data))
-        .await?;
-    Ok(Json(data))
+    if let Some(session) = session {
+        session.update(|stored| stored.clone_from(&data)).await?;
+        return Ok((None, Json(data)));
+    }
+    let issued = guest::begin(api.tiers(), device, data.clone()).await?;
+    Ok((Some(CookieChange::set(&issued)), Json(data)))
 }
 
 impl Draft {
@@ -72,8 +82,7 @@ impl Draft {
         // PostgreSQL's JSON cannot hold it.
         let names = self.basket.iter().map(|item| &item.name);
         if names.chain([&self.note]).any(|text| text.contains('\0')) {
-            return Err(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
+            return Err(ApiError::unprocessable(
                 "the data must not hold the character U+0000",
             ));
         }

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
-use tower_session::Device;
+use axum::http::{Extensions, HeaderMap};
+use tower_session::{Binding, Device, tier_cache};
+
+use super::Data;
 
 /// The device of a request.
 ///
@@ -18,20 +21,42 @@ impl<S: Sync> FromRequestParts<S> for From {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        /// Characters kept of the header: all of an honest one.
-        const AGENT_MAX: usize = 256;
-
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let agent = parts.headers.get(USER_AGENT).map(|agent| {
-            let text = String::from_utf8_lossy(agent.as_bytes());
-            text.chars().take(AGENT_MAX).collect::<String>()
-        });
+        let agent = user_agent(&parts.headers);
         Ok(Self(Device {
             ip: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
             label: agent.as_deref().and_then(label).map(Into::into),
             user_agent: agent.map(Into::into),
         }))
     }
+}
+
+/// Demands another login where the browser or its system is not the one of the session's login. An
+/// update of the browser changes neither.
+pub(crate) fn same_browser(
+    session: &tier_cache::Session<Data>,
+    headers: &HeaderMap,
+    _: &Extensions,
+) -> Binding {
+    let body = session.body_if_here();
+    let known = body
+        .as_ref()
+        .and_then(|body| body.device().user_agent.as_deref());
+    let shown = user_agent(headers);
+    if known.and_then(label) == shown.as_deref().and_then(label) {
+        Binding::Allow
+    } else {
+        Binding::Reauthenticate
+    }
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    /// Characters kept of the header: all of an honest one.
+    const AGENT_MAX: usize = 256;
+
+    let agent = headers.get(USER_AGENT)?;
+    let text = String::from_utf8_lossy(agent.as_bytes());
+    Some(text.chars().take(AGENT_MAX).collect())
 }
 
 /// "Firefox on Linux", as far as the user agent tells.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tower_session::{Absence, Error, Refusal, SessionRejection};
 
 use crate::accounts::AccountsError;
-use crate::passwords::Busy;
+use crate::passwords::PasswordError;
 
 /// An error as the client is told of it.
 #[derive(Debug)]
@@ -31,6 +31,11 @@ impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         Self::Own { status, message }
+    }
+
+    /// The request reads well, but asks for what is not allowed.
+    pub(super) fn unprocessable(message: &'static str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
     /// Something here is at fault, which the log knows more of.
@@ -96,12 +101,18 @@ impl From<AccountsError> for ApiError {
     }
 }
 
-impl From<Busy> for ApiError {
-    fn from(Busy: Busy) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many logins at once: try again in a moment",
-        )
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many logins at once: try again in a moment",
+            ),
+            PasswordError::Failed(_) => {
+                tracing::error!(%error, "answered 500");
+                Self::internal()
+            }
+        }
     }
 }
 

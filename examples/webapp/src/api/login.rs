@@ -5,14 +5,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tower_session::{
-    CookieChange, Issued, Login, Refusal, Session, SessionId, SessionRejection, Timestamp, Token,
+    CookieChange, Error, Issued, Login, Refusal, Session, SessionId, SessionRejection, Tiers,
+    Timestamp, Token, UserId,
 };
 
 use super::error::{ApiError, Given};
 use super::sessions::revoked;
 use super::{Api, Data, device};
+
+/// What a password alone proves: level 1 of NIST SP 800-63B.
+pub(super) const PASSWORD_ALONE: u8 = 1;
 
 /// No `Debug`, so that no log shows it.
 #[derive(Deserialize)]
@@ -28,16 +31,17 @@ pub(crate) struct Refresh {
 
 /// What a client gets to prove itself with.
 #[derive(Serialize)]
-struct Tokens {
+pub(super) struct Tokens {
     session_id: SessionId,
     access_token: String,
     refresh_token: String,
     expires_at: Timestamp,
 }
 
-/// `POST /login`
+/// `POST /login`: in place of the session that the client has, if it has one.
 pub(crate) async fn login(
     State(api): State<Api>,
+    previous: Option<Session<Data>>,
     device::From(device): device::From,
     Given(given): Given<Credentials>,
 ) -> Result<Response, ApiError> {
@@ -54,8 +58,32 @@ pub(crate) async fn login(
             "wrong username or password",
         ));
     };
-    let issued = api.tiers().login(Login::user(id).device(device)).await?;
+    let login = Login::user(id).device(device).assurance(PASSWORD_ALONE);
+    let issued = match previous {
+        Some(previous) => replace(api.tiers(), &previous, id.into(), login).await?,
+        None => api.tiers().login(login).await?,
+    };
     Ok(tokens(&issued))
+}
+
+/// Logs in and ends the session that the client had. A guest's data, and the same user's, goes on
+/// in the new session.
+async fn replace(
+    tiers: &Tiers<Data>,
+    previous: &Session<Data>,
+    user: UserId,
+    login: Login<Data>,
+) -> Result<Issued<Data>, Error> {
+    // What another user's session holds is not for this one.
+    if previous.user().is_some_and(|owner| owner.id != user) {
+        previous.revoke().await?;
+        return tiers.login(login).await;
+    }
+    match tiers.upgrade(previous, login.clone()).await {
+        // It has ended meanwhile, and does not stand in the way.
+        Err(Error::Refused(refusal)) if !refusal.is_unavailable() => tiers.login(login).await,
+        upgraded => upgraded,
+    }
 }
 
 /// `POST /refresh`
@@ -87,12 +115,17 @@ pub(crate) async fn logout(
     }
 }
 
-fn tokens(issued: &Issued<Data>) -> Response {
-    let tokens = Tokens {
-        session_id: issued.session.id(),
-        access_token: issued.access.expose().to_string(),
-        refresh_token: issued.refresh.expose().to_string(),
-        expires_at: issued.session.expires_at(),
-    };
-    (CookieChange::set(issued), Json(json!(tokens))).into_response()
+pub(super) fn tokens(issued: &Issued<Data>) -> Response {
+    (CookieChange::set(issued), Json(Tokens::of(issued))).into_response()
+}
+
+impl Tokens {
+    pub(super) fn of(issued: &Issued<Data>) -> Self {
+        Self {
+            session_id: issued.session.id(),
+            access_token: issued.access.expose().to_string(),
+            refresh_token: issued.refresh.expose().to_string(),
+            expires_at: issued.session.expires_at(),
+        }
+    }
 }

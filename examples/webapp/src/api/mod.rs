@@ -1,10 +1,13 @@
 //! The handlers, by topic, and what they share.
 
+pub(crate) mod activity;
 pub(crate) mod data;
 pub(crate) mod device;
 pub(crate) mod error;
+mod guest;
 pub(crate) mod login;
 pub(crate) mod operations;
+pub(crate) mod password;
 pub(crate) mod sessions;
 
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_session::Tiers;
 
 use crate::accounts::Accounts;
+use crate::activity::Activity;
 use crate::passwords::Passwords;
 
 pub(crate) use data::Data;
@@ -25,6 +29,7 @@ struct Parts {
     tiers: Tiers<Data>,
     accounts: Accounts,
     passwords: Passwords,
+    activity: Activity,
     metrics: PrometheusHandle,
 }
 
@@ -33,12 +38,14 @@ impl Api {
         tiers: Tiers<Data>,
         accounts: Accounts,
         passwords: Passwords,
+        activity: Activity,
         metrics: PrometheusHandle,
     ) -> Self {
         Self(Arc::new(Parts {
             tiers,
             accounts,
             passwords,
+            activity,
             metrics,
         }))
     }
@@ -53,6 +60,10 @@ impl Api {
 
     fn passwords(&self) -> &Passwords {
         &self.0.passwords
+    }
+
+    fn activity(&self) -> &Activity {
+        &self.0.activity
     }
 
     fn metrics(&self) -> &PrometheusHandle {

@@ -4,18 +4,20 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_session::{
-    CookieChange, CurrentUser, Listed, Receipt, Scope, SessionId, Timestamp, User, Version,
+    CookieChange, CurrentUser, Error, Listed, Receipt, Scope, Session, SessionId, Timestamp, User,
+    Version,
 };
 
-use super::error::ApiError;
+use super::error::{ApiError, Given};
 use super::{Api, Data};
 
 #[derive(Serialize)]
 pub(crate) struct Me {
-    user: User,
+    /// None of a guest's session.
+    user: Option<User>,
     session: Named,
     /// Where the session was found this time.
     tier: &'static str,
@@ -25,17 +27,25 @@ pub(crate) struct Me {
 struct Named {
     id: SessionId,
     version: Version,
+    authenticated_at: Timestamp,
     expires_at: Timestamp,
 }
 
+/// What a user calls a device.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceName {
+    label: String,
+}
+
 /// `GET /me`
-pub(crate) async fn me(user: CurrentUser<Data>) -> Json<Me> {
-    let session = user.session();
+pub(crate) async fn me(session: Session<Data>) -> Json<Me> {
     Json(Me {
-        user: User::clone(&user),
+        user: session.user().cloned(),
         session: Named {
             id: session.id(),
             version: session.version(),
+            authenticated_at: session.authenticated_at(),
             expires_at: session.expires_at(),
         },
         tier: session.tier().as_str(),
@@ -47,14 +57,33 @@ pub(crate) async fn list(user: CurrentUser<Data>) -> Result<Json<Vec<Listed>>, A
     Ok(Json(user.session().siblings().await?))
 }
 
+/// `PUT /sessions/{id}`: names the device.
+pub(crate) async fn name(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    user: CurrentUser<Data>,
+    Given(name): Given<DeviceName>,
+) -> Result<Json<Value>, ApiError> {
+    let label = name.checked()?;
+    let id: SessionId = id.parse().map_err(|_| unknown())?;
+    let own = user.session().siblings().await?;
+    if !own.iter().any(|session| session.id == id) {
+        return Err(unknown());
+    }
+    match api.tiers().name_device(id, label).await {
+        // It has ended meanwhile.
+        Err(Error::Refused(refusal)) if !refusal.is_unavailable() => return Err(unknown()),
+        named => drop(named?),
+    }
+    Ok(Json(json!({ "id": id, "label": label })))
+}
+
 /// `DELETE /sessions/{id}`
 pub(crate) async fn revoke(
     State(api): State<Api>,
     Path(id): Path<String>,
     user: CurrentUser<Data>,
 ) -> Result<Response, ApiError> {
-    // One answer for what is not there, not one's own, or over.
-    let unknown = || ApiError::new(StatusCode::NOT_FOUND, "you have no such session");
     let id: SessionId = id.parse().map_err(|_| unknown())?;
     let receipt = api
         .tiers()
@@ -81,7 +110,39 @@ pub(crate) async fn revoke_all(
 
 /// When a revocation holds everywhere, at the latest.
 pub(crate) fn revoked(receipt: &Receipt) -> Json<Value> {
-    // Rounded up: a promise is not made shorter than it is.
-    let millis = receipt.effective_within().as_micros().div_ceil(1000) as u64;
-    Json(json!({ "effective_within_ms": millis }))
+    Json(json!({ "effective_within_ms": effective_within_ms(receipt) }))
+}
+
+/// Rounded up: a promise is not made shorter than it is.
+pub(crate) fn effective_within_ms(receipt: &Receipt) -> u64 {
+    receipt.effective_within().as_micros().div_ceil(1000) as u64
+}
+
+/// One answer for what is not there, not one's own, or over.
+fn unknown() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "you have no such session")
+}
+
+impl DeviceName {
+    /// The name without spaces around it.
+    fn checked(&self) -> Result<&str, ApiError> {
+        /// Characters at most.
+        const LONGEST: usize = 64;
+
+        let label = self.label.trim();
+        if label.is_empty() {
+            return Err(ApiError::unprocessable("a name must not be empty"));
+        }
+        if label.chars().count() > LONGEST {
+            return Err(ApiError::unprocessable(
+                "a name must have at most 64 characters",
+            ));
+        }
+        if label.contains(char::is_control) {
+            return Err(ApiError::unprocessable(
+                "a name must hold no control characters",
+            ));
+        }
+        Ok(label)
+    }
 }

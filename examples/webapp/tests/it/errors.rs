@@ -8,7 +8,7 @@ use crate::support::{App, Tokens, folder};
 type Headers = Vec<(&'static str, Vec<u8>)>;
 
 /// Ways to show something that is no token.
-fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
+pub(crate) fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
     let good = tokens.access.as_str();
     let cookie = |value: &[u8]| ("Cookie", [b"__Host-session=", value].concat());
     let authorization = |value: &[u8]| ("Authorization", value.to_vec());
@@ -17,7 +17,6 @@ fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
     let forged = format!("{}{last}{}", &good[..40], &good[41..]);
     let oversized = "a".repeat(100_000);
     vec![
-        ("nothing", vec![]),
         ("an empty cookie", vec![cookie(b"")]),
         ("a garbled cookie", vec![cookie(b"sa1_%%%=;;\"")]),
         ("a forged cookie", vec![cookie(forged.as_bytes())]),
@@ -65,15 +64,27 @@ fn what_is_no_token_is_answered_401_in_json() {
         &["--database", &database.url(), "--redis", &redis.url()],
     );
     let tokens = app.log_in("ada");
-    for (what, headers) in bad_credentials(&tokens) {
-        for (method, path) in [
-            ("GET", "/me"),
-            ("GET", "/sessions"),
-            ("DELETE", "/sessions/x"),
-            ("POST", "/logout"),
-            ("GET", "/data"),
-            ("PUT", "/data"),
-        ] {
+    // The first two are for visitors too, who show nothing.
+    let routes = [
+        ("GET", "/data"),
+        ("PUT", "/data"),
+        ("GET", "/me"),
+        ("GET", "/sessions"),
+        ("PUT", "/sessions/x"),
+        ("DELETE", "/sessions"),
+        ("DELETE", "/sessions/x"),
+        ("GET", "/activity"),
+        ("PUT", "/password"),
+        ("POST", "/reauthenticate"),
+        ("POST", "/logout"),
+    ];
+    let nothing = ("nothing", vec![]);
+    for (what, headers) in bad_credentials(&tokens).into_iter().chain([nothing]) {
+        let routes = match what {
+            "nothing" | "another scheme" => &routes[2..],
+            _ => &routes,
+        };
+        for &(method, path) in routes {
             let mut request = crate::http::Request::new(app.address, method, path);
             for (name, value) in &headers {
                 request = request.header(name, value);

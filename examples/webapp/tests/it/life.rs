@@ -111,10 +111,15 @@ fn what_cannot_be_used_is_said_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
 
-    let cases: [(&[&str], (&str, &str), &str); 17] = [
+    let cases: [(&[&str], (&str, &str), &str); 18] = [
         (&["--colour"], ("", ""), "--colour"),
         (&["--redis"], ("", ""), "--redis"),
         (&["extra"], ("", ""), "extra"),
+        (
+            &["--reauthenticate-after", "soon"],
+            ("", ""),
+            "--reauthenticate-after",
+        ),
         (&["--listen", "nowhere"], ("", ""), "nowhere"),
         (&["--listen", &taken], ("", ""), &taken),
         (&["--config", "absent.toml"], ("", ""), "absent.toml"),
@@ -201,6 +206,9 @@ fn help_names_every_flag_and_shows_no_secret() {
         "REDIS_URL",
         "--no-redis",
         "--config",
+        "--reauthenticate-after",
+        "REAUTHENTICATE_AFTER",
+        "--bind-user-agent",
         "SESSION_KEY",
     ] {
         assert!(help.contains(flag), "{flag}: {help}");

@@ -2,10 +2,14 @@
 //!
 //! `cargo run -q -p testbed -- cargo test -p webapp` runs these beside a PostgreSQL.
 
+mod activity;
+mod devices;
 mod errors;
+mod guests;
 mod http;
 mod instances;
 mod life;
+mod passwords;
 mod redis;
 mod routes;
 mod support;

@@ -1,44 +1,8 @@
 //! What each route does when all is well, on either database.
 
 use serde_json::json;
-use testbed::{Database, Redis, SqliteFile};
 
-use crate::support::{App, Tokens, folder};
-
-/// Makes of each function two tests: on SQLite alone, and on PostgreSQL and Redis.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
-            $(
-                #[test]
-                fn $name() {
-                    let (file, folder) = (super::SqliteFile::create(), super::folder());
-                    let app = super::App::start(
-                        folder.path(),
-                        &["--database", &file.url(), "--no-redis"],
-                    );
-                    super::$name(&app, &|sql| file.sql(sql));
-                }
-            )*
-        }
-        mod on_postgres_and_redis {
-            $(
-                #[test]
-                fn $name() {
-                    let (database, redis) = (super::Database::create(), super::Redis::start());
-                    let folder = super::folder();
-                    let app = super::App::start(
-                        folder.path(),
-                        &["--database", &database.url(), "--redis", &redis.url()],
-                    );
-                    super::$name(&app, &|sql| database.sql(sql));
-                }
-            )*
-        }
-    };
-}
-
-type Sql<'a> = &'a dyn Fn(&str) -> String;
+use crate::support::{App, Sql, Tokens, on_both};
 
 on_both!(
     a_login_is_known_by_cookie_and_by_token,

@@ -14,6 +14,45 @@ use tempfile::TempDir;
 
 use crate::http::{Request, Response};
 
+/// Makes of each function two tests: on SQLite alone, and on PostgreSQL and Redis.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[test]
+                fn $name() {
+                    let file = testbed::SqliteFile::create();
+                    let folder = crate::support::folder();
+                    let app = crate::support::App::start(
+                        folder.path(),
+                        &["--database", &file.url(), "--no-redis"],
+                    );
+                    super::$name(&app, &|sql| file.sql(sql));
+                }
+            )*
+        }
+        mod on_postgres_and_redis {
+            $(
+                #[test]
+                fn $name() {
+                    let database = testbed::Database::create();
+                    let redis = testbed::Redis::start();
+                    let folder = crate::support::folder();
+                    let app = crate::support::App::start(
+                        folder.path(),
+                        &["--database", &database.url(), "--redis", &redis.url()],
+                    );
+                    super::$name(&app, &|sql| database.sql(sql));
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// Asks the database of a test.
+pub(crate) type Sql<'a> = &'a dyn Fn(&str) -> String;
+
 /// What anything may take on a very slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -49,7 +88,8 @@ pub(crate) fn program(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_webapp"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("SESSION_") || ["DATABASE_URL", "REDIS_URL"].contains(&&*text) {
+        let named = ["DATABASE_URL", "REDIS_URL", "REAUTHENTICATE_AFTER"];
+        if text.starts_with("SESSION_") || named.contains(&&*text) {
             command.env_remove(&name);
         }
     }
@@ -143,8 +183,13 @@ impl App {
 
     #[track_caller]
     pub(crate) fn log_in(&self, name: &str) -> Tokens {
-        let body = json!({ "username": name, "password": "demo" });
-        Tokens::of(&self.post("/login").json(body).send())
+        Tokens::of(&self.login(name, "demo").send())
+    }
+
+    /// A login to send.
+    pub(crate) fn login(&self, name: &str, password: &str) -> Request {
+        let body = json!({ "username": name, "password": password });
+        self.post("/login").json(body)
     }
 
     #[track_caller]
