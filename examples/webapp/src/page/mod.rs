@@ -1,4 +1,4 @@
-//! The page for people: three static files, so that the policy can forbid scripts in the page.
+//! The page for people: static files, so that the policy can forbid scripts in the page.
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -15,8 +15,16 @@ pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/", file("text/html", include_str!("index.html")))
         .route("/page.css", file("text/css", include_str!("page.css")))
-        .route("/page.js", file("text/javascript", include_str!("page.js")))
+        .route("/page.js", script(include_str!("page.js")))
+        .route("/ask.js", script(include_str!("ask.js")))
+        .route("/basket.js", script(include_str!("basket.js")))
+        .route("/devices.js", script(include_str!("devices.js")))
+        .route("/activity.js", script(include_str!("activity.js")))
         .route("/icon.svg", file("image/svg+xml", include_str!("icon.svg")))
+}
+
+fn script(content: &'static str) -> MethodRouter<Api> {
+    file("text/javascript", content)
 }
 
 fn file(kind: &'static str, content: &'static str) -> MethodRouter<Api> {

@@ -1,7 +1,7 @@
-// The tokens in the answer to a login are for other clients: here the cookie does it, which no
-// script can read.
-
-const at = (id) => document.getElementById(id);
+import { showActivity } from "./activity.js";
+import { ask, at, Refused, seconds, sentence, setTime } from "./ask.js";
+import { showBasket } from "./basket.js";
+import { showDevices } from "./devices.js";
 
 const TIERS = {
   hot: "the process itself, with no I/O",
@@ -9,159 +9,128 @@ const TIERS = {
   cold: "the database",
 };
 
-class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-async function ask(method, path, body) {
-  const options = { method, headers: {} };
-  if (body !== undefined) {
-    options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Refused(0, "the service cannot be reached");
-  }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new Refused(response.status, answer.error ?? `the service answered ${response.status}`);
-  }
-  return answer;
-}
+// Whether a user is shown.
+let isIn = false;
 
 function say(text, isBad = false) {
   const message = at("message");
-  message.textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  message.textContent = sentence(text);
   message.classList.toggle("bad", isBad);
   message.hidden = text === "";
-}
-
-function show({ guest }) {
-  at("guest").hidden = !guest;
-  for (const id of ["user", "devices", "log-out"]) {
-    at(id).hidden = guest;
-  }
-}
-
-function showGuest() {
-  show({ guest: true });
-  at("username").focus();
 }
 
 function showUser({ user, session, tier }) {
   at("name").textContent = user.username;
   at("email").textContent = user.email;
+  // For password managers.
+  at("whose").value = user.username;
+  at("still").value = user.username;
   at("session").textContent = session.id;
   at("version").textContent = session.version;
   at("tier").textContent = tier;
   at("tier").className = `tier ${tier}`;
   at("tier-says").textContent = TIERS[tier] ?? "";
+  setTime(at("authenticated-at"), session.authenticated_at);
+  setTime(at("expires-at"), session.expires_at);
 }
 
-function showDevices(sessions) {
-  const items = sessions.map((session) => {
-    const item = at("device").content.cloneNode(true);
-    const set = (part, text) => (item.querySelector(part).textContent = text);
-    const name = session.device.label ?? "Unknown device";
-    set(".label", name);
-    set(".ip", session.device.ip ? `${session.device.ip} · ` : "");
-    set(".agent", session.device.user_agent ?? "");
-    item.querySelector(".agent").title = session.device.user_agent ?? "";
-    item.querySelector(".here").hidden = !session.current;
-    const time = item.querySelector("time");
-    time.dateTime = session.created_at;
-    time.textContent = new Date(session.created_at).toLocaleString([], {
-      dateStyle: "medium",
-      timeStyle: "short",
-    });
-    const button = item.querySelector("button");
-    button.setAttribute("aria-label", `Log out this device: ${name}`);
-    button.addEventListener("click", () => doing(button, () => logOutDevice(session, name)));
-    return item;
-  });
-  at("list").replaceChildren(...items);
+// What is there, or null where that takes a session and there is none.
+async function ifAny(path) {
+  try {
+    return await ask("GET", path);
+  } catch (error) {
+    if (error.status === 401) {
+      return null;
+    }
+    throw error;
+  }
 }
 
 async function load() {
-  const me = await ask("GET", "/me");
-  showUser(me);
-  showDevices(await ask("GET", "/sessions"));
-  show({ guest: false });
-}
-
-async function logOutDevice(session, name) {
-  const { effective_within_ms: ms } = await ask("DELETE", `/sessions/${session.id}`);
-  if (session.current) {
-    showGuest();
-    say("You are logged out.");
-    return;
+  const me = await ifAny("/me");
+  const data = await ifAny("/data");
+  const user = me?.user ?? null;
+  if (user !== null) {
+    showUser(me);
+    showDevices(await ask("GET", "/sessions"), act);
+    showActivity(await ask("GET", "/activity"), me.session.id);
   }
-  await load();
-  say(`${name} is logged out, everywhere within ${(ms / 1000).toFixed(1)} s at the latest.`);
-  // The button that had the focus is gone.
-  at("ask-again").focus();
+  if (data !== null) {
+    showBasket(data, me, act);
+  }
+  isIn = user !== null;
+  at("guest").hidden = isIn;
+  at("basket").hidden = data === null;
+  for (const id of ["user", "devices", "secret", "activity", "log-out"]) {
+    at(id).hidden = !isIn;
+  }
 }
 
-// One thing at a time, and what went wrong is said.
-async function doing(button, work) {
+// Does one thing at a time, shows what is there after it, and says what is to be said of it. The
+// work returns what that is, and what gets the focus, since its button may be gone.
+async function act(button, work) {
+  const wasIn = isIn;
   button.disabled = true;
   try {
-    await work();
+    const done = await work();
+    await load();
+    say(done?.said ?? "");
+    done?.focus?.()?.focus();
   } catch (error) {
-    const isOut = error.status === 401 && at("guest").hidden;
-    if (isOut) {
-      showGuest();
+    if (!(error instanceof Refused)) {
+      throw error;
     }
+    if (error.status === 401) {
+      await load().catch(() => {});
+    }
+    const isOut = wasIn && !isIn;
     say(isOut ? `You are not logged in any more: ${error.message}.` : `${error.message}.`, true);
   } finally {
     button.disabled = false;
+  }
+  if (wasIn && !isIn) {
+    at("username").focus();
   }
 }
 
 at("log-in").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.target;
-  doing(form.querySelector("button"), async () => {
+  act(form.querySelector("button"), async () => {
     await ask("POST", "/login", Object.fromEntries(new FormData(form)));
     form.reset();
-    say("");
-    await load();
-    at("ask-again").focus();
+    return { focus: () => at("ask-again") };
   });
 });
 
 at("log-out").addEventListener("click", (event) =>
-  doing(event.currentTarget, async () => {
+  act(event.currentTarget, async () => {
     await ask("POST", "/logout");
-    showGuest();
-    say("You are logged out.");
+    return { said: "You are logged out." };
   }),
 );
 
 at("log-out-everywhere").addEventListener("click", (event) =>
-  doing(event.currentTarget, async () => {
+  act(event.currentTarget, async () => {
     const { effective_within_ms: ms } = await ask("DELETE", "/sessions");
-    showGuest();
-    say(`You are logged out on every device, within ${(ms / 1000).toFixed(1)} s at the latest.`);
+    return { said: `You are logged out on every device, ${seconds(ms)}.` };
   }),
 );
 
-at("ask-again").addEventListener("click", (event) =>
-  doing(event.currentTarget, async () => {
-    await load();
-    say("");
-  }),
-);
+at("change").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const form = event.target;
+  act(form.querySelector("button"), async () => {
+    const password = at("new-password").value;
+    const { effective_within_ms: ms } = await ask("PUT", "/password", { password });
+    at("new-password").value = "";
+    return { said: `Your password is changed; all other devices are out ${seconds(ms)}.` };
+  });
+});
+
+at("ask-again").addEventListener("click", (event) => act(event.currentTarget, async () => {}));
 
 load().catch((error) => {
-  showGuest();
-  if (error.status !== 401) {
-    say(`${error.message}.`, true);
-  }
+  at("guest").hidden = false;
+  say(`${error.message}.`, true);
 });

@@ -273,6 +273,10 @@ fn the_page_brings_its_own_files(app: &App, _: Sql<'_>) {
     for (path, kind) in [
         ("/page.css", "text/css"),
         ("/page.js", "text/javascript"),
+        ("/ask.js", "text/javascript"),
+        ("/basket.js", "text/javascript"),
+        ("/devices.js", "text/javascript"),
+        ("/activity.js", "text/javascript"),
         ("/icon.svg", "image/svg+xml"),
     ] {
         assert!(page.body.contains(&format!("\"{path}\"")), "{path}");
