@@ -140,10 +140,12 @@ impl Accounts {
         Ok(found.flatten())
     }
 
-    /// Gives an active user another password; says whether there is such a user.
-    pub(crate) async fn set_password(
+    /// Gives an active user another password, unless the hash is not `known` any more. Returns
+    /// whether it did.
+    pub(crate) async fn replace_password(
         &self,
         id: UserId,
+        known: String,
         hash: String,
     ) -> Result<bool, AccountsError> {
         let UserId::Int(id) = id else {
@@ -151,6 +153,7 @@ impl Accounts {
         };
         let user = users::table
             .filter(users::id.eq(id))
+            .filter(users::password_hash.eq(known))
             .filter(users::is_active.eq(true));
         let update = diesel::update(user).set(users::password_hash.eq(Some(hash)));
         let changed = ask!(self, connection => update.execute(connection))?;
@@ -232,5 +235,31 @@ async fn in_task<T: Send + 'static>(
     match tokio::time::timeout(2 * PATIENCE, tokio::spawn(query)).await {
         Ok(Ok(answer)) => answer,
         _ => Err(AccountsError::NoAnswer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_two_changes_of_one_password_the_later_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ColdConfig {
+            url: format!("sqlite://{}/users.db", folder.path().display()),
+            ..ColdConfig::default()
+        };
+        let accounts = Accounts::open(&config).await.unwrap();
+        let passwords = Passwords::new().unwrap();
+        accounts.add_demo_users(&passwords).await.unwrap();
+        let ada = accounts.find("ada").await.unwrap().unwrap();
+        let (id, known) = (ada.id.into(), ada.password_hash.unwrap());
+        let replace = |hash: &str| accounts.replace_password(id, known.clone(), hash.into());
+        assert!(replace("first").await.unwrap());
+        assert!(!replace("second").await.unwrap());
+        let kept = accounts.password_hash(id).await.unwrap();
+        assert_eq!(kept.as_deref(), Some("first"));
+        let bob = accounts.find("bob").await.unwrap().unwrap();
+        assert_ne!(bob.password_hash.as_deref(), Some("first"));
     }
 }

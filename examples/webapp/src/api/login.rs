@@ -12,7 +12,7 @@ use tower_session::{
 
 use super::error::{ApiError, Given};
 use super::sessions::revoked;
-use super::{Api, Data, device};
+use super::{Api, Data, device, password};
 
 /// What a password alone proves: level 1 of NIST SP 800-63B.
 pub(super) const PASSWORD_ALONE: u8 = 1;
@@ -50,19 +50,20 @@ pub(crate) async fn login(
         Some(account) => (Some(account.id), account.password_hash),
         None => (None, None),
     };
-    let matches = api.passwords().check(given.password, hash).await?;
     // One answer for both, so that it does not tell who has an account.
-    let (Some(id), true) = (id, matches) else {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "wrong username or password",
-        ));
+    let wrong = || ApiError::new(StatusCode::UNAUTHORIZED, "wrong username or password");
+    let matches = api.passwords().check(given.password, hash.clone()).await?;
+    let (Some(id), Some(hash), true) = (id, hash, matches) else {
+        return Err(wrong());
     };
     let login = Login::user(id).device(device).assurance(PASSWORD_ALONE);
     let issued = match previous {
         Some(previous) => replace(api.tiers(), &previous, id.into(), login).await?,
         None => api.tiers().login(login).await?,
     };
+    if !password::holds(&api, &issued, id.into(), &hash).await? {
+        return Err(wrong());
+    }
     Ok(tokens(&issued))
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use tower_session::{CookieChange, CurrentUser, Refusal};
+use tower_session::{CookieChange, CurrentUser, Issued, Refusal, Session, Strictness, UserId};
 
 use super::error::{ApiError, Given};
 use super::login::{PASSWORD_ALONE, Tokens, tokens};
@@ -34,14 +34,34 @@ pub(crate) async fn reauthenticate(
     user: CurrentUser<Data>,
     Given(given): Given<Password>,
 ) -> Result<Response, ApiError> {
+    // Not 401: the session is as good as before.
+    let wrong = || ApiError::new(StatusCode::FORBIDDEN, "wrong password");
     let stored = api.accounts().password_hash(user.id).await?;
-    if !api.passwords().check(given.password, stored).await? {
-        // Not 401: the session is as good as before.
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong password"));
-    }
+    let matches = api.passwords().check(given.password, stored.clone());
+    let (Some(hash), true) = (stored, matches.await?) else {
+        return Err(wrong());
+    };
     let tiers = api.tiers();
     let issued = tiers.reauthenticate(user.session(), PASSWORD_ALONE).await?;
+    if !holds(&api, &issued, user.id, &hash).await? {
+        return Err(wrong());
+    }
     Ok(tokens(&issued))
+}
+
+/// Whether a session that began by a password still may: its password may have been changed since
+/// it was checked, by a request that could not know of the session. Then the session ends.
+pub(super) async fn holds(
+    api: &Api,
+    issued: &Issued<Data>,
+    user: UserId,
+    hash: &str,
+) -> Result<bool, ApiError> {
+    if api.accounts().password_hash(user).await?.as_deref() == Some(hash) {
+        return Ok(true);
+    }
+    issued.session.revoke().await?;
+    Ok(false)
 }
 
 /// `PUT /password`, for a user whose login is recent.
@@ -53,12 +73,21 @@ pub(crate) async fn change(
     user: CurrentUser<Data>,
     Given(given): Given<Password>,
 ) -> Result<(CookieChange, Json<Changed>), ApiError> {
+    let (tiers, accounts) = (api.tiers(), api.accounts());
+    let known = accounts.password_hash(user.id).await?;
+    let known = known.ok_or(Refusal::Revoked)?;
     let hash = api.passwords().hash(given.chosen()?).await?;
-    if !api.accounts().set_password(user.id, hash).await? {
-        return Err(Refusal::Revoked.into());
+    // It may have ended since the request began, by another change of the password.
+    let session = Session::clone(user.session()).into_inner();
+    let session = tiers.confirm(session, Strictness::Version).await?;
+    if !accounts.replace_password(user.id, known, hash).await? {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "the password was changed at the same time, on another device",
+        ));
     }
-    let receipt = user.session().revoke_others().await?;
-    let issued = api.tiers().rotate(user.session()).await?;
+    let receipt = session.revoke_others().await?;
+    let issued = tiers.rotate(&session).await?;
     let changed = Changed {
         tokens: Tokens::of(&issued),
         effective_within_ms: effective_within_ms(&receipt),

@@ -9,6 +9,7 @@ use crate::support::{App, Sql, Tokens, eventually, folder, on_both, program};
 on_both!(
     a_password_change_takes_a_recent_login,
     a_password_change_ends_all_other_sessions,
+    a_change_under_way_does_not_outlive_its_session,
     a_wrong_password_proves_nothing,
     passwords_that_may_not_be_chosen_are_refused,
 );
@@ -81,6 +82,17 @@ fn a_password_change_ends_all_other_sessions(app: &App, _: Sql<'_>) {
     let data = app.get("/data").bearer(&after.access).send().expect(200);
     assert_eq!(data.json()["note"], "kept");
     app.refresh(&after.refresh).expect(200);
+}
+
+fn a_change_under_way_does_not_outlive_its_session(app: &App, _: Sql<'_>) {
+    let (thief, owner) = (app.log_in("ada"), app.log_in("ada"));
+    let put = app.put("/password").bearer(&thief.access);
+    let slow = put.json(json!({ "password": "mine, all mine" }));
+    let slow = slow.send_until_awaited();
+    change(app, &owner, NEW).expect(200);
+    slow.finish().expect_error(401);
+    app.login("ada", "mine, all mine").send().expect_error(401);
+    app.login("ada", NEW).send().expect(200);
 }
 
 fn a_wrong_password_proves_nothing(app: &App, sql: Sql<'_>) {
