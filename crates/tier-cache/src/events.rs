@@ -29,10 +29,14 @@ pub enum Event {
     Rotated {
         /// The session that ended with this.
         from: SessionId,
+        /// Whose that was; none of a guest's.
+        was: Option<UserId>,
         /// The one in its place.
         to: SessionId,
         /// Whose.
         user: Option<UserId>,
+        /// What made it so.
+        why: Renewal,
     },
     /// A refresh token was traded for a new pair of tokens.
     Refreshed {
@@ -70,6 +74,19 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+}
+
+/// Why a session goes on under another name, in a word that stays the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Renewal {
+    /// A user logged in where a guest, or another user, was before.
+    Login,
+    /// The application asked for it, as when its user gains privileges.
+    Rotation,
+    /// Its user proved again to be that user.
+    Reauthentication,
 }
 
 /// Why a session was revoked or a request refused, in a word that stays the same.
@@ -156,8 +173,15 @@ fn log(event: &Event) {
         Event::Created { session, user } => {
             tracing::info!(target: "session_audit", %session, user = named(user), "created");
         }
-        Event::Rotated { from, to, user } => {
-            tracing::info!(target: "session_audit", %from, %to, user = named(user), "rotated");
+        Event::Rotated {
+            from,
+            was,
+            to,
+            user,
+            why,
+        } => {
+            let (was, user) = (named(was), named(user));
+            tracing::info!(target: "session_audit", %from, was, %to, user, ?why, "rotated");
         }
         Event::Refreshed { session, user } => {
             tracing::info!(target: "session_audit", %session, user = named(user), "refreshed");

@@ -42,7 +42,7 @@ pub use config::{
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};
-pub use events::{Event, Reason};
+pub use events::{Event, Reason, Renewal};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder};

@@ -39,6 +39,7 @@ macro_rules! session_rows {
             sessions::data,
             sessions::authenticated_at,
             sessions::assurance,
+            sessions::ttl_seconds,
             sessions::idle_seconds,
             sessions::previous_refresh_hash,
             sessions::refresh_salt,
@@ -73,6 +74,7 @@ pub(super) struct SessionRow {
     data: Json,
     authenticated_at: Time,
     assurance: i16,
+    ttl_seconds: Option<i32>,
     idle_seconds: Option<i32>,
     previous_refresh: Option<Hash>,
     refresh_salt: Option<Salted>,
@@ -109,6 +111,7 @@ impl From<SessionRow> for Row {
             },
             changed_at: Mark::new(row.changed_at),
             lineage: row.lineage.map_or(Lineage::ONLY, Lineage::new),
+            ttl: row.ttl_seconds.map(seconds),
             rotation: match (row.previous_refresh, row.refresh_salt, row.refreshed_at) {
                 (Some(previous), Some(salt), Some(at)) => Some(Rotation {
                     previous: previous.0,
@@ -189,6 +192,7 @@ pub(super) struct NewRow {
     data: Json,
     authenticated_at: Time,
     assurance: i16,
+    ttl_seconds: Option<i32>,
     idle_seconds: Option<i32>,
 }
 
@@ -210,11 +214,14 @@ impl TryFrom<NewSession> for NewRow {
             data: Json(new.data),
             authenticated_at: Time(new.authenticated_at),
             assurance: new.assurance.into(),
-            idle_seconds: new
-                .idle_ttl
-                .map(|ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX)),
+            ttl_seconds: new.ttl.map(in_seconds),
+            idle_seconds: new.idle_ttl.map(in_seconds),
         })
     }
+}
+
+fn in_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
 /// A user's key in the bundled table.
@@ -267,14 +274,27 @@ impl ChangedColumns {
     }
 }
 
-/// Binds: when, whose (or null), which (or null), which not (or null), begun before (or null), the
-/// limit.
-pub(super) const REVOKE_ALL: &str = "\
-    UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
-        SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL \
+/// The sessions in a scope that are active, at most so many. Binds: (when, ) whose (or null), which
+/// (or null), which not (or null), begun before (or null), the limit.
+macro_rules! in_scope {
+    () => {
+        "SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL \
             AND ($2 IS NULL OR user_id = $2) AND ($3 IS NULL OR id = $3) \
-            AND ($4 IS NULL OR id <> $4) AND ($5 IS NULL OR created_at < $5) LIMIT $6) \
-    RETURNING id";
+            AND ($4 IS NULL OR id <> $4) AND ($5 IS NULL OR created_at < $5) LIMIT $6"
+    };
+}
+pub(super) use in_scope;
+
+/// A session that was to be revoked.
+#[derive(QueryableByName)]
+pub(super) struct RevokedRow {
+    #[diesel(sql_type = sql::Id)]
+    pub(super) id: Id,
+    /// Not if another transaction was faster; that may have put a successor in its place, which the
+    /// statement did not see.
+    #[diesel(sql_type = Bool)]
+    pub(super) revoked: bool,
+}
 
 /// Binds: when, whose, how many are to stay. Those that are over count for nothing.
 pub(super) const REVOKE_OLDEST: &str = "\
@@ -283,7 +303,7 @@ pub(super) const REVOKE_OLDEST: &str = "\
             ORDER BY last_seen_at DESC, created_at DESC, id LIMIT 1000000 OFFSET $3) \
     RETURNING id";
 
-/// A row of either.
+/// A row of it.
 #[derive(QueryableByName)]
 pub(super) struct IdRow {
     #[diesel(sql_type = sql::Id)]

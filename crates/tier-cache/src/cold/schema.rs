@@ -29,6 +29,7 @@ diesel::table! {
         data -> Json,
         authenticated_at -> Instant,
         assurance -> SmallInt,
+        ttl_seconds -> Nullable<Integer>,
         idle_seconds -> Nullable<Integer>,
         previous_refresh_hash -> Nullable<Binary>,
         refresh_salt -> Nullable<Binary>,

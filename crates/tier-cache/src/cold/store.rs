@@ -216,6 +216,8 @@ pub struct Row {
     pub changed_at: Mark,
     /// What the numbers are of.
     pub lineage: Lineage,
+    /// How long a refresh makes it live, if not as long as the configuration says.
+    pub ttl: Option<Duration>,
     /// The refresh token before this one, if there was one.
     pub rotation: Option<Rotation>,
     /// The rest.
@@ -249,6 +251,9 @@ pub struct NewSession {
     pub last_seen_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// How long a refresh is to make it live, if not as long as the configuration says; in whole
+    /// seconds.
+    pub ttl: Option<Duration>,
     /// Unused for this long it ends too; in whole seconds.
     pub idle_ttl: Option<Duration>,
     /// When its user last proved to be that user.
@@ -275,6 +280,7 @@ impl NewSession {
             created_at: now,
             last_seen_at: now,
             expires_at,
+            ttl: None,
             idle_ttl: None,
             authenticated_at: now,
             assurance: 0,

@@ -12,7 +12,7 @@ use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{Created, Limit, NewSession, Row};
 use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
-use crate::events::{Event, Reason};
+use crate::events::{Event, Reason, Renewal};
 use crate::session::Session;
 use crate::touch;
 
@@ -65,7 +65,8 @@ impl<D> Login<D> {
         self
     }
 
-    /// How long it lives; by default `session.ttl` of the configuration.
+    /// How long it lives, to the second, and anew after each refresh or re-authentication; by default
+    /// `session.ttl` of the configuration.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -118,7 +119,7 @@ impl<D: SessionData> Tiers<D> {
         let id = SessionId::random();
         let minted = Minted::new(self, id);
         let new = self.new_session(id, login, minted.hashes)?;
-        let session = self.begin(new).await?;
+        let session = self.begin(new, None).await?;
         Ok(minted.issued(session))
     }
 
@@ -144,7 +145,7 @@ impl<D: SessionData> Tiers<D> {
             refresh.map(|token| foreign(TokenKind::Refresh, token)),
         );
         let new = self.new_session(SessionId::random(), login, hashes)?;
-        self.begin(new).await
+        self.begin(new, None).await
     }
 
     /// Makes a guest's session a user's, who has just proved to be that user: under a new name and
@@ -166,7 +167,7 @@ impl<D: SessionData> Tiers<D> {
     /// If the system has no random generator.
     pub async fn upgrade(&self, guest: &Session<D>, login: Login<D>) -> Result<Issued<D>, Error> {
         let new = self.new_session(SessionId::random(), login.clone(), (None, None))?;
-        self.succeed(guest, move |row| {
+        self.succeed(guest, Renewal::Login, move |row| {
             let mut new = new.clone();
             if login.device.is_none() {
                 new.device = row.body.device;
@@ -193,7 +194,7 @@ impl<D: SessionData> Tiers<D> {
     ///
     /// If the system has no random generator.
     pub async fn rotate(&self, session: &Session<D>) -> Result<Issued<D>, Error> {
-        self.succeed(session, same).await
+        self.succeed(session, Renewal::Rotation, same).await
     }
 
     /// The same session after its user has proved again to be that user, this `well`: under a new
@@ -208,9 +209,9 @@ impl<D: SessionData> Tiers<D> {
     /// If the system has no random generator.
     pub async fn reauthenticate(&self, session: &Session<D>, well: u8) -> Result<Issued<D>, Error> {
         let now = self.now().wall;
-        let expires_at = now + self.config().session.ttl;
-        self.succeed(session, move |row| NewSession {
-            expires_at: expires_at.max(row.head.expires_at),
+        let ttl = self.config().session.ttl;
+        self.succeed(session, Renewal::Reauthentication, move |row| NewSession {
+            expires_at: (now + row.ttl.unwrap_or(ttl)).max(row.head.expires_at),
             authenticated_at: now,
             assurance: well,
             ..same(row)
@@ -223,6 +224,7 @@ impl<D: SessionData> Tiers<D> {
     async fn succeed(
         &self,
         session: &Session<D>,
+        why: Renewal,
         next: impl Fn(Row) -> NewSession,
     ) -> Result<Issued<D>, Error> {
         let old = session.id();
@@ -231,6 +233,10 @@ impl<D: SessionData> Tiers<D> {
             let id = SessionId::random();
             let minted = Minted::new(self, id);
             let replaces = Some((old, row.head.version));
+            let renewed = Renewed {
+                was: row.head.user.as_ref().map(|user| user.id),
+                why,
+            };
             let new = NewSession {
                 id,
                 replaces,
@@ -239,7 +245,7 @@ impl<D: SessionData> Tiers<D> {
                 refresh: minted.hashes.1,
                 ..next(row)
             };
-            match self.begin(new).await {
+            match self.begin(new, Some(renewed)).await {
                 Ok(session) => return Ok(minted.issued(session)),
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -268,6 +274,7 @@ impl<D: SessionData> Tiers<D> {
         login: Login<D>,
         (access, refresh): (Option<KeyHash>, Option<KeyHash>),
     ) -> Result<NewSession, Error> {
+        const SECOND: Duration = Duration::from_secs(1);
         let config = &self.config().session;
         let data = match &login.data {
             Some(data) => data::write(data, config.max_data.as_u64())?,
@@ -281,6 +288,7 @@ impl<D: SessionData> Tiers<D> {
             created_at: now,
             last_seen_at: now,
             expires_at: now + login.ttl.unwrap_or(config.ttl),
+            ttl: login.ttl.map(|ttl| whole_seconds(ttl).max(SECOND)),
             // Its use is noted so much late, and nobody is to be logged out early for that.
             idle_ttl: login
                 .idle_ttl
@@ -296,7 +304,7 @@ impl<D: SessionData> Tiers<D> {
     }
 
     #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %new.id))]
-    async fn begin(&self, new: NewSession) -> Result<Session<D>, Error> {
+    async fn begin(&self, new: NewSession, renewed: Option<Renewed>) -> Result<Session<D>, Error> {
         let limit = self.config().session.max_per_user.map(|most| Limit {
             most,
             when_full: self.config().session.when_full,
@@ -313,12 +321,14 @@ impl<D: SessionData> Tiers<D> {
                 }
                 Created::Overtaken => return Err(Error::Conflict { attempts: 1 }),
             };
-            if let Some((old, _)) = replaces {
+            if let Some(((old, _), renewed)) = replaces.zip(renewed) {
                 shared.bury(old).await;
                 shared.events.tell(Event::Rotated {
                     from: old,
+                    was: renewed.was,
                     to: id,
                     user,
+                    why: renewed.why,
                 });
             } else {
                 let session = id;
@@ -331,6 +341,12 @@ impl<D: SessionData> Tiers<D> {
         })
         .await
     }
+}
+
+/// What the audit log tells of a session that takes another's place.
+struct Renewed {
+    was: Option<UserId>,
+    why: Renewal,
 }
 
 /// A new pair of tokens, and what is stored of it.
@@ -370,6 +386,7 @@ fn same(row: Row) -> NewSession {
         created_at: row.body.created_at,
         last_seen_at: row.head.last_seen_at,
         expires_at: row.head.expires_at,
+        ttl: row.ttl,
         idle_ttl: row.head.idle_ttl,
         authenticated_at: row.head.authenticated_at,
         assurance: row.head.assurance,
@@ -409,5 +426,6 @@ pub(super) fn bounded_text(text: Box<str>) -> Box<str> {
 pub(super) fn prolonged<D: SessionData>(tiers: &Tiers<D>, row: &Row, now: Timestamp) -> Timestamp {
     let config = &tiers.config().session;
     let longest = row.head.authenticated_at + config.max_ttl;
-    (now + config.ttl).min(longest).max(row.head.expires_at)
+    let ttl = row.ttl.unwrap_or(config.ttl);
+    (now + ttl).min(longest).max(row.head.expires_at)
 }

@@ -122,8 +122,9 @@ impl<D: SessionData> Tiers<D> {
     }
 
     /// Revokes every session in a scope: all others of a user, all of a user, all that began before
-    /// an instant, all there are. In batches, each of which is a transaction: sessions that begin
-    /// meanwhile may be among them, unless the scope ends before.
+    /// an instant, all there are. In batches, each of which is a transaction, until there is none
+    /// left: sessions that begin meanwhile may be among them, unless the scope ends before. One that
+    /// goes on under a new name meanwhile is, but for a scope of [one](Scope::only) name.
     ///
     /// If the future is dropped, it goes on.
     ///
@@ -145,11 +146,7 @@ impl<D: SessionData> Tiers<D> {
                     return Ok(receipt);
                 }
                 revoked += ids.len() as u64;
-                let last = ids.len() < BATCH as usize;
                 shared.bury_all(ids, Reason::Asked).await;
-                if last {
-                    return Ok(receipt);
-                }
             }
         })
         .await

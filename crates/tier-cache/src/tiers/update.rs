@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{Key, SessionId, Version};
+use session_core::{Head, Key, SessionId, Version};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -11,7 +11,7 @@ use super::load::From;
 use super::login::bounded_text;
 use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
-use crate::cold::Change;
+use crate::cold::{Change, Row};
 use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
 use crate::session::{BodyRef, Session};
@@ -61,7 +61,8 @@ impl<D: SessionData> Tiers<D> {
         Err(Error::Conflict { attempts: ATTEMPTS })
     }
 
-    /// Gives a session's device a name that its user knows it by, cut to 512 bytes.
+    /// Gives a session's device a name that its user knows it by, cut to 512 bytes. Any session's:
+    /// for what a user names in a request there is [`Session::name_device`].
     ///
     /// # Errors
     ///
@@ -69,9 +70,21 @@ impl<D: SessionData> Tiers<D> {
     /// [`Error::Store`].
     #[tracing::instrument(level = "debug", name = "session.rename", skip_all, fields(session = %id))]
     pub async fn name_device(&self, id: SessionId, name: &str) -> Result<Session<D>, Error> {
+        self.name_device_if(id, name, |_| true).await
+    }
+
+    async fn name_device_if(
+        &self,
+        id: SessionId,
+        name: &str,
+        may: impl Fn(&Row) -> bool,
+    ) -> Result<Session<D>, Error> {
         let _turn = self.shared().turns.take(id).await;
         for _ in 0..ATTEMPTS {
             let row = self.row(id).await?;
+            if !may(&row) {
+                return Err(Refusal::Unknown.into());
+            }
             let change = Change {
                 label: Some(bounded_text(name.into())),
                 ..Change::default()
@@ -128,6 +141,23 @@ impl<D: SessionData> Tiers<D> {
             shared.land_written(id, tiers, shown).await.map(Some)
         })
         .await
+    }
+}
+
+impl<D: SessionData> Session<D> {
+    /// Gives the device of this session, or of another of the same user, a name that the user knows
+    /// it by, cut to 512 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::name_device`]; [`Refusal::Unknown`] also if it is somebody else's.
+    pub async fn name_device(&self, id: SessionId, name: &str) -> Result<Self, Error> {
+        let own = |row: &Row| {
+            let user = |head: &Head| head.user.as_ref().map(|user| user.id);
+            row.head.id == self.id()
+                || (self.user().is_some() && user(&row.head) == user(self.head()))
+        };
+        self.tiers().name_device_if(id, name, own).await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::support::{Basket, Cold, Service, on_both};
 
 on_both!(
     v16_3_what_becomes_of_sessions_is_told,
+    v16_3_a_session_under_another_name_is_told_with_its_reason,
     v16_3_refusals_are_told_with_their_reasons,
     a_receiver_that_is_too_slow_is_told_what_it_missed,
 );
@@ -69,7 +70,7 @@ async fn v16_3_what_becomes_of_sessions_is_told(cold: Cold) {
         event("created", of(guest, None)),
         event(
             "rotated",
-            serde_json::json!({ "from": guest, "to": user, "user": ada }),
+            serde_json::json!({ "from": guest, "was": null, "to": user, "user": ada, "why": "login" }),
         ),
         event("refreshed", of(user, Some(ada))),
         event("created", of(second, Some(ada))),
@@ -80,6 +81,34 @@ async fn v16_3_what_becomes_of_sessions_is_told(cold: Cold) {
     ];
     let told = told(&mut events);
     assert_eq!(told, expected, "{told:#?}");
+}
+
+async fn v16_3_a_session_under_another_name_is_told_with_its_reason(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let node = service.quiet_node().await;
+    let (ada, bob) = (service.cold.add_user("ada"), service.cold.add_user("bob"));
+    let first = node.login(Login::user(ada)).await.unwrap();
+    let mut events = node.events();
+    let second = node.rotate(&first.session).await.unwrap();
+    let third = node.reauthenticate(&second.session, 2).await.unwrap();
+    let fourth = node
+        .upgrade(&third.session, Login::user(bob))
+        .await
+        .unwrap();
+    let [first, second, third, fourth] =
+        [&first, &second, &third, &fourth].map(|issued| issued.session.id());
+    let rotated = |from: SessionId, to: SessionId, user: i64, why: &str| {
+        let fields = serde_json::json!({
+            "from": from, "was": ada, "to": to, "user": user, "why": why
+        });
+        event("rotated", fields)
+    };
+    let expected = [
+        rotated(first, second, ada, "rotation"),
+        rotated(second, third, ada, "reauthentication"),
+        rotated(third, fourth, bob, "login"),
+    ];
+    assert_eq!(told(&mut events), expected);
 }
 
 async fn v16_3_refusals_are_told_with_their_reasons(cold: Cold) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use testbed::Cluster;
 use tier_cache::cold::{ColdStore, Mark, PostgresStore, Version};
-use tier_cache::{Clock, Login, Refusal, Strictness, Tier, Tiers};
+use tier_cache::{Clock, Login, Refusal, Scope, Strictness, Tier, Tiers};
 use tokio_postgres::error::SqlState;
 
 use crate::slow::Slow;
@@ -54,6 +54,48 @@ async fn an_answer_that_is_collected_late_is_judged_by_what_is_known_by_then() {
     })
     .await;
     waiting.await.expect_err("it was revoked long ago");
+}
+
+/// The other transaction has put a session under another name, and not committed yet: whoever
+/// ends all of them waits for the old one, finds it over, and must not miss the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_takes_another_name_meanwhile_ends_with_the_others() {
+    let service = Service::without_redis(Cold::postgres());
+    let node = service.node().await;
+    let ada = service.cold.add_user("ada");
+    for scope in [Scope::user(ada), Scope::everyone()] {
+        for alone in [true, false] {
+            if !alone {
+                node.login(Login::user(ada)).await.unwrap();
+            }
+            let old = node.login(Login::user(ada)).await.unwrap().session.id();
+            let other = other_program(&service.cold).await;
+            other
+                .batch_execute(&format!(
+                    "BEGIN; SELECT 1 FROM users WHERE id = {ada} FOR NO KEY UPDATE; \
+                     UPDATE sessions SET is_active = false, revoked_at = now() WHERE id = '{old}'; \
+                     INSERT INTO sessions (id, user_id, expires_at) \
+                     VALUES (gen_random_uuid(), {ada}, now() + interval '1 hour')"
+                ))
+                .await
+                .unwrap();
+            let ending = {
+                let node = node.clone();
+                tokio::spawn(async move { node.revoke_all(scope).await })
+            };
+            eventually("it waits for the old one", async || {
+                let waiting = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                service.cold.sql(waiting).trim() == "1"
+            })
+            .await;
+            other.batch_execute("COMMIT").await.unwrap();
+            let revoked = ending.await.unwrap().unwrap().revoked();
+            assert_eq!(revoked, if alone { 1 } else { 2 });
+            let live = "SELECT count(*) FROM sessions WHERE is_active";
+            assert_eq!(service.cold.sql(live).trim(), "0", "{scope:?}");
+        }
+    }
 }
 
 /// A connection of another program.

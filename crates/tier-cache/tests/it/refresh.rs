@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use session_core::Token;
-use tier_cache::{Clock, Error, Event, Login, Reason, Refusal, Tiers};
+use tier_cache::{Clock, Error, Event, Issued, Login, Reason, Refusal, Tiers};
 
 use crate::support::{Basket, Cold, Service, on_both};
 
@@ -15,6 +15,7 @@ on_both!(
     rfc_9700_4_14_2_a_token_that_is_used_twice_ends_the_session,
     a_token_of_two_refreshes_ago_ends_the_session_too,
     a_session_is_not_refreshed_past_its_longest_life,
+    a_session_of_a_shorter_life_stays_one_whatever_becomes_of_it,
     what_is_not_a_refresh_token_ends_nothing,
 );
 
@@ -146,6 +147,35 @@ async fn a_session_is_not_refreshed_past_its_longest_life(cold: Cold) {
     clock.advance(hours(11));
     let error = node.refresh(&issued.refresh).await.unwrap_err();
     assert!(matches!(refused(&error), Refusal::Expired), "{error}");
+}
+
+async fn a_session_of_a_shorter_life_stays_one_whatever_becomes_of_it(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let (clock, node) = on_a_clock(&service).await;
+    let hour = Duration::from_secs(60 * 60);
+    let ends = |issued: &Issued<Basket>| issued.session.expires_at().since(clock.now().wall);
+    let issued = node.login(Login::guest().ttl(2 * hour)).await.unwrap();
+    assert_eq!(ends(&issued), 2 * hour);
+    clock.advance(hour);
+    let issued = node.refresh(&issued.refresh).await.unwrap();
+    assert_eq!(ends(&issued), 2 * hour);
+    clock.advance(hour);
+    let issued = node.rotate(&issued.session).await.unwrap();
+    assert_eq!(ends(&issued), hour);
+    let issued = node.refresh(&issued.refresh).await.unwrap();
+    assert_eq!(ends(&issued), 2 * hour);
+    clock.advance(hour);
+    let issued = node.reauthenticate(&issued.session, 1).await.unwrap();
+    assert_eq!(ends(&issued), 2 * hour);
+    // Who logs in is no guest any more.
+    let ada = service.cold.add_user("ada");
+    let login = Login::user(ada);
+    let issued = node.upgrade(&issued.session, login).await.unwrap();
+    assert_eq!(ends(&issued), 12 * hour);
+    // No time at all is no reason to fail.
+    node.login(Login::guest().ttl(Duration::ZERO))
+        .await
+        .unwrap_err();
 }
 
 async fn what_is_not_a_refresh_token_ends_nothing(cold: Cold) {

@@ -1,7 +1,7 @@
 //! Revoking many: others, all of a user, all before an instant, all there are; and what is listed.
 
 use session_core::{Device, UserId};
-use tier_cache::{Issued, Login, Scope, Tiers};
+use tier_cache::{Error, Issued, Login, Refusal, Scope, Tiers};
 
 use crate::support::{Basket, Cold, Service, eventually, on_both};
 
@@ -10,6 +10,7 @@ on_both!(
     v7_4_5_all_sessions_of_a_user_or_of_all_users_end,
     sessions_that_began_before_an_instant_end,
     a_user_ends_no_session_of_another,
+    a_user_names_no_device_of_another,
     v7_5_2_a_user_sees_the_devices_that_are_logged_in_and_names_one,
     a_thousand_sessions_end_on_every_node,
 );
@@ -108,6 +109,32 @@ async fn a_user_ends_no_session_of_another(cold: Cold) {
     let adas_by_ada = Scope::user(ada).only(adas.session.id());
     assert_eq!(node.revoke_all(adas_by_ada).await.unwrap().revoked(), 1);
     assert!(!lives(&node, &adas).await);
+}
+
+async fn a_user_names_no_device_of_another(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let node = service.node().await;
+    let (ada, bob) = (service.cold.add_user("ada"), service.cold.add_user("bob"));
+    let (phone, laptop) = (login(&node, ada, "a").await, login(&node, ada, "b").await);
+    let bobs = login(&node, bob, "c").await;
+    let guests = [
+        node.login(Login::guest()).await.unwrap(),
+        node.login(Login::guest()).await.unwrap(),
+    ];
+    let names = async |who: &Issued<Basket>, whose: &Issued<Basket>| match who
+        .session
+        .name_device(whose.session.id(), "mine")
+        .await
+    {
+        Ok(named) => named.body().await.unwrap().device().label.as_deref() == Some("mine"),
+        Err(Error::Refused(Refusal::Unknown)) => false,
+        Err(error) => panic!("{error}"),
+    };
+    assert!(names(&phone, &laptop).await && names(&phone, &phone).await);
+    assert!(!names(&phone, &bobs).await && !names(&bobs, &laptop).await);
+    assert!(names(&guests[0], &guests[0]).await);
+    assert!(!names(&guests[0], &guests[1]).await && !names(&phone, &guests[0]).await);
+    assert!(!names(&guests[0], &bobs).await);
 }
 
 async fn v7_5_2_a_user_sees_the_devices_that_are_logged_in_and_names_one(cold: Cold) {

@@ -59,18 +59,13 @@ pub(crate) async fn list(user: CurrentUser<Data>) -> Result<Json<Vec<Listed>>, A
 
 /// `PUT /sessions/{id}`: names the device.
 pub(crate) async fn name(
-    State(api): State<Api>,
     Path(id): Path<String>,
     user: CurrentUser<Data>,
     Given(name): Given<DeviceName>,
 ) -> Result<Json<Value>, ApiError> {
     let label = name.checked()?;
     let id: SessionId = id.parse().map_err(|_| unknown())?;
-    let own = user.session().siblings().await?;
-    if !own.iter().any(|session| session.id == id) {
-        return Err(unknown());
-    }
-    match api.tiers().name_device(id, label).await {
+    match user.session().name_device(id, label).await {
         // It has ended meanwhile.
         Err(Error::Refused(refusal)) if !refusal.is_unavailable() => return Err(unknown()),
         named => drop(named?),

@@ -31,6 +31,8 @@ CREATE TABLE sessions (
     -- What the login proved, and when; who asks for a recent or a strong one counts from here.
     authenticated_at   timestamptz NOT NULL DEFAULT now(),
     assurance          smallint NOT NULL DEFAULT 0,
+    -- How long a refresh makes it live, if not as long as the configuration says.
+    ttl_seconds        integer,
     -- Unused for longer than this it ends; NULL: never for that. It allows for `last_seen_at` being
     -- noted late.
     idle_seconds       integer,
@@ -46,6 +48,7 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_hashes_check CHECK (octet_length(access_jti) = 16 AND octet_length(refresh_token_hash) = 16
         AND octet_length(previous_refresh_hash) = 16 AND octet_length(refresh_salt) = 16),
     CONSTRAINT sessions_assurance_check CHECK (assurance BETWEEN 0 AND 255),
+    CONSTRAINT sessions_ttl_check CHECK (ttl_seconds > 0),
     CONSTRAINT sessions_idle_check CHECK (idle_seconds > 0)
 );
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);

@@ -34,6 +34,8 @@ CREATE TABLE sessions (
     -- What the login proved, and when; who asks for a recent or a strong one counts from here.
     authenticated_at   INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
     assurance          INTEGER NOT NULL DEFAULT 0 CHECK (assurance BETWEEN 0 AND 255),
+    -- How long a refresh makes it live, if not as long as the configuration says.
+    ttl_seconds        INTEGER CHECK (ttl_seconds > 0),
     -- Unused for longer than this it ends; NULL: never for that. It allows for `last_seen_at` being
     -- noted late.
     idle_seconds       INTEGER CHECK (idle_seconds > 0),

@@ -50,6 +50,7 @@ impl Database {
             head,
             changed_at: Mark::new(1),
             lineage: Lineage::ONLY,
+            ttl: None,
             rotation: None,
             body,
         };
