@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) rebuilds: Counter,
     pub(crate) gate_refusals: Counter,
     pub(crate) shed: Counter,
+    pub(crate) lease_waits: Counter,
     pub(crate) fills_dropped: Counter,
     pub(crate) warm_unreadable: Counter,
     pub(crate) warm_errors: Counter,
@@ -57,6 +58,10 @@ impl Metrics {
         describe_counter!(
             "session_shed_total",
             "Requests that were refused at once, since too many were waiting."
+        );
+        describe_counter!(
+            "session_lease_waits_total",
+            "Loads that waited for another node that was loading the same session."
         );
         describe_counter!(
             "session_fills_dropped_total",
@@ -122,7 +127,7 @@ impl Metrics {
         ] {
             meter.db_query(op).increment(0);
         }
-        for command in ["GET", "EVALSHA", "PING"] {
+        for command in ["GET", "SET", "EVALSHA", "PING"] {
             meter.redis_command(command).increment(0);
         }
         meter.notifications().increment(0);
@@ -141,6 +146,7 @@ impl Metrics {
             rebuilds: count("session_rebuilds_total"),
             gate_refusals: count("session_gate_refusals_total"),
             shed: count("session_shed_total"),
+            lease_waits: count("session_lease_waits_total"),
             fills_dropped: count("session_fills_dropped_total"),
             warm_unreadable: count("session_warm_unreadable_total"),
             warm_errors: count("session_warm_errors_total"),

@@ -222,6 +222,13 @@ impl TierConfig {
                 "from 0 to 0.9",
             ));
         }
+        if self.warm.lease > Duration::from_secs(60) {
+            return Err(ConfigError::range(
+                "warm.lease",
+                humantime::format_duration(self.warm.lease),
+                "at most 1m, or 0s for none",
+            ));
+        }
         if self.warm.prefix.is_empty()
             || self.warm.prefix.len() > 64
             || self

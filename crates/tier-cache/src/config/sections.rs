@@ -101,6 +101,10 @@ pub struct WarmConfig {
     /// The part of `ttl` that is taken off at random, so that records filled together do not
     /// end together; from 0 to 0.9. Default `0.1`.
     pub jitter: f64,
+    /// How long a node waits for another that is loading the same session; `0s`: not at all. Default
+    /// `100ms`.
+    #[serde(with = "duration")]
+    pub lease: Duration,
     /// How long connecting may take. Default `1s`.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
@@ -130,6 +134,7 @@ impl Default for WarmConfig {
             holds: Holds::default(),
             ttl: Duration::from_secs(60 * 60),
             jitter: 0.1,
+            lease: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_millis(50),
             ca_file: None,
@@ -158,7 +163,7 @@ pub struct ColdConfig {
     /// Connections at most, to each of the two, beside the one of the feed of changes and the one that `notify`
     /// needs. Default `10`.
     pub pool_size: usize,
-    /// Statements at most that load sessions at the same time; no more than `pool_size`. Default `4`.
+    /// Statements at most that load sessions at the same time; no more than `pool_size`. Default `2`.
     pub load_concurrency: usize,
     /// Sessions at most that one statement loads. Default `256`.
     pub batch_size: usize,
@@ -203,7 +208,7 @@ impl Default for ColdConfig {
             replica_url: None,
             replica_timeout: Duration::from_millis(500),
             pool_size: 10,
-            load_concurrency: 4,
+            load_concurrency: 2,
             batch_size: 256,
             batch_delay: Duration::from_millis(1),
             max_waiting: 16_384,
@@ -304,6 +309,7 @@ impl fmt::Debug for WarmConfig {
             .field("holds", &self.holds)
             .field("ttl", &self.ttl)
             .field("jitter", &self.jitter)
+            .field("lease", &self.lease)
             .field("connect_timeout", &self.connect_timeout)
             .field("command_timeout", &self.command_timeout)
             .field("ca_file", &self.ca_file)

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::{Head, Key, Record, Standing};
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::fills::Fill;
+use super::reads::{Leased, Read};
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::{Holds, Promotion};
@@ -72,18 +74,19 @@ impl<D: SessionData> Shared<D> {
         self.flights.run((key, from), || {
             let shared = Arc::clone(self);
             async move {
-                if from == From::Warm {
-                    if let Some(landed) = hot(&shared, key) {
+                if from == From::Cold {
+                    if let Some(landed) = replica(&shared, key).await {
                         return Ok(landed);
                     }
-                    if let Some(loaded) = warm(&shared, key).await {
-                        return loaded;
-                    }
+                    return cold(shared, key).await;
                 }
-                if let Some(landed) = replica(&shared, key).await {
+                if let Some(landed) = hot(&shared, key) {
                     return Ok(landed);
                 }
-                cold(shared, key).await
+                if let Some(loaded) = warm(&shared, key).await {
+                    return loaded;
+                }
+                leased(&shared, key).await
             }
         })
     }
@@ -174,6 +177,49 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     }))
 }
 
+/// From below the warm tier, by one node at a time: what another is loading is waited for, as long as
+/// its lease may last.
+async fn leased<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Loaded<D> {
+    /// Between one look and the next: first and last.
+    const LOOK: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(16)];
+
+    if let Some(landed) = replica(shared, key).await {
+        return Ok(landed);
+    }
+    if let Some(loaded) = cold_if_leased(shared, key, Leased::IfFree).await {
+        end_lease_in_vain(shared, key, &loaded);
+        return loaded;
+    }
+    shared.metrics.lease_waits.increment(1);
+    let until = Instant::now() + shared.config.warm.lease;
+    let mut pause = LOOK[0];
+    while Instant::now() < until {
+        sleep(pause).await;
+        if let Some(loaded) = warm(shared, key).await {
+            return loaded;
+        }
+        pause = (2 * pause).min(LOOK[1]);
+    }
+    cold(Arc::clone(shared), key).await
+}
+
+/// Where a load brings nothing to the warm tier, those who wait for that would wait in vain.
+fn end_lease_in_vain<D: SessionData>(shared: &Arc<Shared<D>>, key: Key, loaded: &Loaded<D>) {
+    let now = shared.clock.now().wall;
+    let filled = loaded
+        .as_ref()
+        .is_ok_and(|landed| landed.entry.head().standing(now) == Standing::Valid);
+    if filled || shared.warm.is_none() {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    shared.tasks.clone().spawn(async move {
+        if let Some(warm) = &shared.warm {
+            warm.end_lease(key).await;
+        }
+    });
+}
+
 /// From a copy of the cold tier; `None` if the database itself has to be asked.
 pub(super) async fn replica<D: SessionData>(
     shared: &Arc<Shared<D>>,
@@ -202,6 +248,16 @@ pub(super) async fn replica<D: SessionData>(
 
 /// From the cold tier.
 pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Loaded<D> {
+    let loaded = cold_if_leased(&shared, key, Leased::NotAsked).await;
+    loaded.expect("nobody asked for a lease")
+}
+
+/// From the cold tier; `None` if another node is loading it, and a lease was asked for.
+async fn cold_if_leased<D: SessionData>(
+    shared: &Arc<Shared<D>>,
+    key: Key,
+    mut leased: Leased,
+) -> Option<Loaded<D>> {
     /// Each try reads a later snapshot, and what refuses it is known to the database before it
     /// is known here; so the second try succeeds but for a change in that very moment. Of a
     /// session that many change at once there are many such moments.
@@ -210,9 +266,11 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
     for _ in 0..TRIES {
         let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
         let generation = shared.hot.generation();
-        let row = shared.reads.read(key).await;
-        let Some(row) = row.map_err(|error| shared.unavailable(&error))? else {
-            return Err(Refusal::Unknown);
+        let row = match shared.reads.read(key, leased).await {
+            Ok(Read::Row(row)) => row,
+            Ok(Read::None) => return Some(Err(Refusal::Unknown)),
+            Ok(Read::Elsewhere) => return None,
+            Err(error) => return Some(Err(shared.unavailable(&error))),
         };
         if shared
             .fence
@@ -221,23 +279,25 @@ pub(super) async fn cold<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Lo
         {
             // One of the two is out of date; the feed finds out which.
             shared.told.notify_one();
-            return Err(shared.too_late());
+            return Some(Err(shared.too_late()));
         }
         shared.fence.saw(row.lineage, row.head.as_of);
-        if let Some(entry) = land(&shared, row, generation) {
-            remember(&shared, key, &entry);
-            return Ok(Landed {
+        if let Some(entry) = land(shared, *row, generation) {
+            remember(shared, key, &entry);
+            return Some(Ok(Landed {
                 entry,
                 tier: Tier::Cold,
                 good_until,
-            });
+            }));
         }
+        // It is ours already.
+        leased = Leased::NotAsked;
     }
     tracing::warn!(
         ?key,
         "the database answers with sessions older than it told before"
     );
-    Err(shared.too_late())
+    Some(Err(shared.too_late()))
 }
 
 /// Keeps a row that was read from the database, here and in the warm tier; nothing if the gate

@@ -117,7 +117,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) clock: Clock,
     pub(crate) keys: TokenKeys,
     pub(crate) hot: Hot<D>,
-    pub(crate) warm: Option<Warm>,
+    pub(crate) warm: Option<Arc<Warm>>,
     pub(crate) store: Arc<dyn ColdStore>,
     pub(crate) fence: Fence,
     pub(crate) metrics: Metrics,

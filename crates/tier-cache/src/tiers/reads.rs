@@ -18,11 +18,38 @@ use tokio_util::task::TaskTracker;
 use crate::cold::{ColdStore, Row};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
+use crate::warm::Warm;
 
-type Answer = Result<Option<Row>, StoreError>;
+/// Whether to read only what no other node is about to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leased {
+    /// Read it in any case.
+    NotAsked,
+    /// Not if another node has its lease.
+    IfFree,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Read {
+    Row(Box<Row>),
+    /// There is none.
+    None,
+    /// Another node is loading it.
+    Elsewhere,
+}
+
+impl From<Option<Row>> for Read {
+    fn from(row: Option<Row>) -> Self {
+        row.map_or(Self::None, |row| Self::Row(Box::new(row)))
+    }
+}
+
+type Answer = Result<Read, StoreError>;
 
 struct Asked {
     key: Key,
+    leased: Leased,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -41,9 +68,10 @@ impl Reads {
     }
 
     /// Together with others', by statements that run in `tasks`; what is asked for after `stop` is
-    /// read alone.
+    /// read alone. Leases are of the warm tier; without one there are none.
     pub(super) fn together(
         store: Arc<dyn ColdStore>,
+        warm: Option<Arc<Warm>>,
         config: &ColdConfig,
         tasks: &TaskTracker,
         stop: CancellationToken,
@@ -53,7 +81,7 @@ impl Reads {
         let gather = Gather::new(asked, config, tasks.clone());
         let read = {
             let store = Arc::clone(&store);
-            move |batch| read_together(Arc::clone(&store), batch)
+            move |batch| read_together(Arc::clone(&store), warm.clone(), batch)
         };
         tasks.spawn(gather.run(stop, read));
         Self {
@@ -63,16 +91,21 @@ impl Reads {
     }
 
     /// The row that a key leads to, by a statement that begins after this is called.
-    pub(super) async fn read(&self, key: Key) -> Answer {
+    pub(super) async fn read(&self, key: Key, leased: Leased) -> Answer {
         if let Some(queue) = &self.queue {
             let (answer, answered) = oneshot::channel();
-            if queue.send(Asked { key, answer }).await.is_ok()
+            let asked = Asked {
+                key,
+                leased,
+                answer,
+            };
+            if queue.send(asked).await.is_ok()
                 && let Ok(answer) = answered.await
             {
                 return answer;
             }
         }
-        self.store.load(key).await
+        Ok(self.store.load(key).await?.into())
     }
 }
 
@@ -148,24 +181,24 @@ impl Gather {
 }
 
 /// Nobody is left without an answer: a dropped one is read alone.
-async fn read_together(store: Arc<dyn ColdStore>, mut batch: Vec<Asked>) {
+async fn read_together(store: Arc<dyn ColdStore>, warm: Option<Arc<Warm>>, mut batch: Vec<Asked>) {
     // Whoever went away needs none.
     batch.retain(|asked| !asked.answer.is_closed());
-    if let [_] = batch[..] {
-        for asked in batch {
-            let _ = asked.answer.send(store.load(asked.key).await);
-        }
-        return;
+    if let Some(warm) = warm {
+        batch = leased_here(&warm, batch).await;
     }
-    if batch.is_empty() {
-        return;
-    }
-    let keys = batch.iter().map(|asked| asked.key).collect();
-    match store.load_many(keys).await {
+    let keys: Vec<Key> = batch.iter().map(|asked| asked.key).collect();
+    let rows = match keys[..] {
+        [] => return,
+        [key] => store.load(key).await.map(Vec::from_iter),
+        _ => store.load_many(keys).await,
+    };
+    match rows {
         Ok(rows) => {
             let rows = by_key(&rows);
-            for Asked { key, answer } in batch {
-                let _ = answer.send(Ok(rows.get(&key).map(|row| Row::clone(row))));
+            for Asked { key, answer, .. } in batch {
+                let row = rows.get(&key).map(|row| Row::clone(row));
+                let _ = answer.send(Ok(row.into()));
             }
         }
         Err(error) => {
@@ -174,6 +207,24 @@ async fn read_together(store: Arc<dyn ColdStore>, mut batch: Vec<Asked>) {
             }
         }
     }
+}
+
+/// Those that this node is to read; the others are told that another is doing so.
+async fn leased_here(warm: &Warm, batch: Vec<Asked>) -> Vec<Asked> {
+    let (asked, mut here): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|asked| asked.leased == Leased::IfFree);
+    if asked.is_empty() {
+        return here;
+    }
+    let keys: Vec<Key> = asked.iter().map(|asked| asked.key).collect();
+    for (asked, ours) in asked.into_iter().zip(warm.lease(&keys).await) {
+        match ours {
+            true => here.push(asked),
+            false => drop(asked.answer.send(Ok(Read::Elsewhere))),
+        }
+    }
+    here
 }
 
 /// Rows by each key that leads to them.
@@ -231,7 +282,7 @@ mod tests {
                     async move {
                         sleep(READING).await;
                         for asked in batch {
-                            let _ = asked.answer.send(Ok(None));
+                            let _ = asked.answer.send(Ok(Read::None));
                         }
                     }
                 }
@@ -248,8 +299,12 @@ mod tests {
 
         async fn ask(&self) -> oneshot::Receiver<Answer> {
             let (answer, answered) = oneshot::channel();
-            let key = Key::Id(SessionId::random());
-            self.queue.send(Asked { key, answer }).await.ok().unwrap();
+            let asked = Asked {
+                key: Key::Id(SessionId::random()),
+                leased: Leased::NotAsked,
+                answer,
+            };
+            self.queue.send(asked).await.ok().unwrap();
             answered
         }
 

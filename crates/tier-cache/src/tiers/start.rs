@@ -96,11 +96,11 @@ impl<D: SessionData> TiersBuilder<D> {
         };
         let metrics = Metrics::new(Meter::of(namespace));
         let warm = match &self.config.warm.url {
-            Some(_) => Some(Warm::open(
+            Some(_) => Some(Arc::new(Warm::open(
                 &self.config.warm.within(namespace),
                 keys.clone(),
                 metrics.clone(),
-            )?),
+            )?)),
             None => None,
         };
         let store = match self.store {
@@ -111,10 +111,12 @@ impl<D: SessionData> TiersBuilder<D> {
         let stop = CancellationToken::new();
         let (touches, told) = touch::channel();
         let (fills, left) = fills::channel();
+        let (on, of) = (Arc::clone(&store), warm.clone());
+        let reads = Reads::together(on, of, &self.config.cold, &tasks, stop.clone());
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
-            reads: Reads::together(Arc::clone(&store), &self.config.cold, &tasks, stop.clone()),
+            reads,
             store,
             fence: Fence::new(),
             flights: Flights::new(self.config.cold.max_waiting, tasks.clone()),

@@ -32,6 +32,14 @@ impl Warm {
         match *self {}
     }
 
+    pub(crate) async fn lease(&self, _: &[Key]) -> Vec<bool> {
+        match *self {}
+    }
+
+    pub(crate) async fn end_lease(&self, _: Key) {
+        match *self {}
+    }
+
     pub(crate) async fn fill(&self, _: &WarmRecord, _: Lineage, _: Duration) {
         match *self {}
     }

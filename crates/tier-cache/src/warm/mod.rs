@@ -9,6 +9,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `{prefix}:{id}` | the session, or the tombstone of a revoked one |
+//! | `{prefix}:l:{id}`, `{prefix}:l:{hash}` | that a node is loading it: see `lease.rs` |
 //! | `{prefix}:f:{hash}` | a complete copy, for each foreign key that leads to the session |
 //!
 //! Id and hash are written in 22 characters of base64url. A lookup is one `GET`; a script sets one
@@ -37,6 +38,8 @@ mod content;
 
 #[cfg(feature = "redis")]
 mod health;
+#[cfg(feature = "redis")]
+mod lease;
 #[cfg(feature = "redis")]
 mod link;
 #[cfg(feature = "redis")]

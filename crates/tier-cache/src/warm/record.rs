@@ -59,16 +59,27 @@ impl Place {
 
     /// The key in Redis.
     pub(crate) fn key(self, prefix: &str) -> String {
-        let (mark, bytes) = match &self {
-            Self::Session(id) => (":", id.as_bytes()),
-            Self::Foreign(hash) => (":f:", hash.as_bytes()),
-        };
-        let mut key = String::with_capacity(prefix.len() + mark.len() + 22);
-        key.push_str(prefix);
-        key.push_str(mark);
-        URL_SAFE_NO_PAD.encode_string(bytes, &mut key);
-        key
+        match self {
+            Self::Session(id) => written(prefix, ":", id.as_bytes()),
+            Self::Foreign(hash) => written(prefix, ":f:", hash.as_bytes()),
+        }
     }
+
+    /// The key of its lease.
+    pub(super) fn lease(self, prefix: &str) -> String {
+        match self {
+            Self::Session(id) => written(prefix, ":l:", id.as_bytes()),
+            Self::Foreign(hash) => written(prefix, ":l:", hash.as_bytes()),
+        }
+    }
+}
+
+fn written(prefix: &str, mark: &str, bytes: &[u8; 16]) -> String {
+    let mut key = String::with_capacity(prefix.len() + mark.len() + 22);
+    key.push_str(prefix);
+    key.push_str(mark);
+    URL_SAFE_NO_PAD.encode_string(bytes, &mut key);
+    key
 }
 
 /// The record as it stands under `key`, which is the key of `place`.

@@ -28,6 +28,8 @@ const SET_IF_NEWER: &str = include_str!("set_if_newer.lua");
 pub(crate) struct Warm {
     pub(super) target: Target,
     pub(super) prefix: Box<str>,
+    /// How long a lease lasts; zero: there are none.
+    pub(super) lease: Duration,
     pub(super) channel: String,
     pub(super) keys: TokenKeys,
     pub(super) connect_timeout: Duration,
@@ -54,6 +56,7 @@ impl Warm {
         Ok(Self {
             target: Target::parse(config)?,
             prefix: config.prefix.as_str().into(),
+            lease: config.lease,
             channel: format!("{}:changes", config.prefix),
             keys,
             connect_timeout: config.connect_timeout,
@@ -233,6 +236,7 @@ impl fmt::Debug for Warm {
 /// hit.
 pub(super) struct Sent {
     pub(super) get: Counter,
+    pub(super) set: Counter,
     pub(super) evalsha: Counter,
     pub(super) eval: Counter,
     pub(super) ping: Counter,
@@ -245,6 +249,7 @@ impl Sent {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
             get: meter.redis_command("GET"),
+            set: meter.redis_command("SET"),
             evalsha: meter.redis_command("EVALSHA"),
             eval: meter.redis_command("EVAL"),
             ping: meter.redis_command("PING"),

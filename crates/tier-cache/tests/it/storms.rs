@@ -1,6 +1,7 @@
 //! The worst minute: nothing is hot, nothing is warm, and everybody comes at once.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -223,4 +224,76 @@ async fn a_request_has_a_deadline_of_its_own_and_what_it_began_still_lands() {
         node.try_hot(&id.into()).is_some_and(|found| found.is_ok())
     })
     .await;
+}
+
+/// A node whose store answers when the test says so; the other has the bundled one.
+async fn two_nodes(
+    service: &Service,
+    lease: Duration,
+) -> (Arc<Slow>, Tiers<Basket>, Tiers<Basket>) {
+    let mut config = patient(service.quiet());
+    config.warm.lease = lease;
+    let slow = Slow::on(&service.cold, 0).await;
+    let one: Tiers<Basket> = Tiers::builder(config.clone(), service.keys())
+        .store(slow.clone())
+        .start()
+        .await
+        .unwrap();
+    (slow, one, service.node_with(config).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_that_miss_a_session_one_loads_it() {
+    let service = Service::new(Cold::postgres());
+    let (slow, one, other) = two_nodes(&service, Duration::from_secs(60)).await;
+    let id = sessions(&service.cold, 1)[0];
+    let (tier, cost) = counted(&service, async {
+        let find = |node: &Tiers<Basket>| {
+            let node = node.clone();
+            tokio::spawn(async move { node.find(id).await.map(|found| found.tier()) })
+        };
+        let first = find(&one);
+        eventually("it has read", async || slow.read() == 1).await;
+        let second = find(&other);
+        eventually("the other looks again and again", async || {
+            service.redis().calls()["get"] >= 4
+        })
+        .await;
+        slow.answer(1);
+        assert_eq!(first.await.unwrap().unwrap(), Tier::Cold);
+        second.await.unwrap().unwrap()
+    })
+    .await;
+    assert_eq!((tier, cost.sql), (Tier::Warm, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_with_a_lease_delays_nobody_beyond_it() {
+    let service = Service::new(Cold::postgres());
+    let (slow, one, other) = two_nodes(&service, Duration::from_millis(300)).await;
+    let id = sessions(&service.cold, 1)[0];
+    // It never has an answer.
+    let first = tokio::spawn(async move { one.find(id).await.map(drop) });
+    eventually("it has read", async || slow.read() == 1).await;
+    assert_eq!(other.find(id).await.unwrap().tier(), Tier::Cold);
+    first.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_nothing_to_wait_for_nobody_waits() {
+    let service = Service::new(Cold::postgres());
+    let (slow, one, other) = two_nodes(&service, Duration::from_secs(60)).await;
+    let over = sessions(&service.cold, 1)[0];
+    service.cold.sql("UPDATE sessions SET is_active = false");
+    slow.answer(1000);
+    for id in [over, SessionId::random()] {
+        one.find(id).await.unwrap_err();
+        // Its lease is given back, behind the request's back.
+        let lease = || service.redis().cli(&["--scan", "--pattern", "session:l:*"]);
+        eventually("the lease is over", async || lease().trim().is_empty()).await;
+        let refused = tokio::time::timeout(Duration::from_secs(30), other.find(id)).await;
+        refused
+            .expect("it does not wait for the lease")
+            .unwrap_err();
+    }
 }
