@@ -45,4 +45,6 @@ pub use error::{Error, Refusal, StoreError};
 pub use events::{Event, Reason, Renewal};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
-pub use tiers::{Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder};
+pub use tiers::{
+    Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder, WarmUp, WarmedUp,
+};

@@ -115,6 +115,7 @@ impl Metrics {
             "load",
             "load_replica",
             "load_many",
+            "recent",
             "version",
             "create",
             "update",

@@ -167,6 +167,20 @@ macro_rules! sql_store {
                 }
             )?
 
+            async fn recent(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+                let ids = self.run("recent", move |connection| {
+                    let query = sessions::table
+                        .filter(sessions::is_active.eq(true))
+                        .filter(sessions::revoked_at.is_null())
+                        .filter(sessions::expires_at.gt(Time(now)))
+                        .order(sessions::last_seen_at.desc())
+                        .limit(i64::from(limit))
+                        .select(sessions::id);
+                    async move { query.load::<Id>(connection).await }.boxed()
+                });
+                Ok(ids.await?.into_iter().map(|id| id.0).collect())
+            }
+
             async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
                 let version = self.run("version", move |connection| {
                     let query = sessions::table

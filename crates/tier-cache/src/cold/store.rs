@@ -77,6 +77,18 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         Ok(rows)
     }
 
+    /// The sessions that were seen last and can be accepted at `now`, the last first; at most `limit`.
+    ///
+    /// For [`Tiers::warm_up`](crate::Tiers::warm_up); the default knows of none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn recent(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        let _ = (now, limit);
+        Ok(Vec::new())
+    }
+
     /// The session's version, by one cheap statement; `None` if there is no such session.
     ///
     /// # Errors

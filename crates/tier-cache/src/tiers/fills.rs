@@ -10,13 +10,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::data::SessionData;
-use crate::warm::WarmRecord;
+use crate::warm::{Warm, WarmRecord};
 
 /// What is to be kept in the warm tier, and for how long.
 pub(crate) struct Fill {
     pub(super) record: WarmRecord,
     pub(super) lineage: Lineage,
     pub(super) ttl: Duration,
+}
+
+impl Fill {
+    pub(super) async fn send(&self, warm: &Warm) {
+        warm.fill(&self.record, self.lineage, self.ttl).await;
+    }
 }
 
 /// Where fills are left. What finds no room is left out: the session is loaded once more than it
@@ -39,10 +45,7 @@ pub(super) async fn run<D: SessionData>(
     let mut fills = Vec::with_capacity(PIPELINED);
     let filling = async {
         while left.recv_many(&mut fills, PIPELINED).await > 0 {
-            let sent = fills
-                .iter()
-                .map(|fill: &Fill| warm.fill(&fill.record, fill.lineage, fill.ttl));
-            join_all(sent).await;
+            join_all(fills.iter().map(|fill: &Fill| fill.send(warm))).await;
             fills.clear();
         }
     };

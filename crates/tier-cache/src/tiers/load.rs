@@ -311,30 +311,38 @@ fn land<D: SessionData>(
         return None;
     }
     let now = shared.clock.now();
-    fill(shared, &row, now);
+    if let Some(fill) = fill(shared, &row, now)
+        && shared.fills.try_send(fill).is_err()
+    {
+        shared.metrics.fills_dropped.increment(1);
+    }
+    keep(shared, row, now, generation)
+}
+
+/// Keeps a row in the hot tier; nothing if the gate refuses it.
+pub(super) fn keep<D: SessionData>(
+    shared: &Shared<D>,
+    row: Row,
+    now: Now,
+    generation: Generation,
+) -> Option<Arc<Entry<D>>> {
     let entry = Entry::cold(row, now, generation, &shared.config.hot);
     shared
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))
 }
 
-/// Fills the warm tier behind the request's back.
-fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) {
+/// What the warm tier is to keep of a row, if it is to.
+pub(super) fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) -> Option<Fill> {
     if shared.warm.is_none() || row.head.standing(now.wall) != Standing::Valid {
-        return;
+        return None;
     }
     let config = &shared.config.warm;
-    let Some(ttl) = warm::ttl(row.head.expires_at, now.wall, config) else {
-        return;
-    };
-    let left = shared.fills.try_send(Fill {
+    Some(Fill {
         record: warm_record(row, config.holds),
         lineage: row.lineage,
-        ttl,
-    });
-    if left.is_err() {
-        shared.metrics.fills_dropped.increment(1);
-    }
+        ttl: warm::ttl(row.head.expires_at, now.wall, config)?,
+    })
 }
 
 /// What the warm tier holds of a row.

@@ -10,6 +10,7 @@
 //! | `fills.rs` | how the warm tier is filled with them |
 //! | `places.rs` | how many requests may wait, and for how long |
 //! | `login.rs` | how sessions begin, and go on under another name |
+//! | `warm_up.rs` | how many are loaded before anybody asks for them |
 //! | `update.rs` | how what a session holds is changed |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
 //! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
@@ -27,6 +28,7 @@ mod refresh;
 mod revoke;
 mod start;
 mod update;
+mod warm_up;
 mod write;
 
 use std::fmt;
@@ -45,6 +47,7 @@ pub use read::Credential;
 pub(crate) use read::Shown;
 pub use revoke::{Listed, Receipt};
 pub use start::{StartError, TiersBuilder};
+pub use warm_up::{WarmUp, WarmedUp};
 
 use crate::clock::{Clock, Now};
 use crate::cold::ColdStore;

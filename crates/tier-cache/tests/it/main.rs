@@ -24,3 +24,4 @@ mod slow;
 mod storms;
 mod support;
 mod triggers;
+mod warm_up;

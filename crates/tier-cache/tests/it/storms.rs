@@ -21,7 +21,7 @@ on_both!(
 const CROWD: usize = 10_000;
 
 /// So many sessions that no cache knows.
-fn sessions(cold: &Cold, count: usize) -> Vec<SessionId> {
+pub(crate) fn sessions(cold: &Cold, count: usize) -> Vec<SessionId> {
     let insert = match cold {
         Cold::Postgres(_) => format!(
             "INSERT INTO sessions (id, expires_at) \
