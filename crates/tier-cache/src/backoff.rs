@@ -16,6 +16,7 @@ impl Backoff {
         Self(Self::FIRST)
     }
 
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn reset(&mut self) {
         *self = Self::new();
     }

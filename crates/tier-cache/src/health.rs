@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use crate::circuit::CircuitState;
 use crate::data::SessionData;
 use crate::tiers::Shared;
 
@@ -17,6 +18,10 @@ pub struct Health {
     pub warm: TierState,
     /// Up if the database answered when the feed asked it last.
     pub cold: TierState,
+    /// Whether Redis is asked.
+    pub warm_circuit: CircuitState,
+    /// Whether the database is asked for sessions; the feed asks it in any case.
+    pub cold_circuit: CircuitState,
     /// The kind of cold store.
     pub store: &'static str,
     /// Milliseconds since the start of the last successful poll of the feed; `None` before the
@@ -53,6 +58,8 @@ impl Health {
             hot: TierState::of(shared.fence.trusts(now)),
             warm: warm.map_or(TierState::Off, |warm| TierState::of(warm.is_up())),
             cold: TierState::of(shared.heard.load(Ordering::Relaxed)),
+            warm_circuit: warm.map_or(CircuitState::Closed, |warm| warm.circuit()),
+            cold_circuit: shared.reads.circuit.state(),
             store: shared.store.kind(),
             feed_lag_ms: lag.map(|lag| lag.as_millis() as u64),
             floors: shared.fence.floors(),

@@ -19,6 +19,7 @@ use crate::config::HotConfig;
 use crate::data::SessionData;
 use crate::error::Refusal;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
+use crate::warm::random_part;
 
 /// A session as the hot tier holds it.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub(crate) struct Entry<D> {
     /// Bytes that the application's data took in the database.
     data_len: usize,
     lifetime: Duration,
+    /// Nanoseconds of the [`Moment`] from which it is not hot any more though it could be; of one that
+    /// ends then, or was refused, that is never.
+    ends: i64,
     /// Milliseconds of the [`Timestamp`] at which it was last used, as far as this node knows; to
     /// the second.
     seen: atomic::AtomicI64,
@@ -68,11 +72,16 @@ impl<D> Entry<D> {
             Standing::Valid => record.head.expires_at.since(now.wall).min(config.ttl),
             Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(config.ttl),
         };
+        let ends = match lifetime == config.ttl && record.head.is_active {
+            true => (now.moment + lifetime).nanos(),
+            false => i64::MAX,
+        };
         let seen = record.head.last_seen_at.unix_millis();
         Self {
             record,
             data_len,
             lifetime,
+            ends,
             seen: atomic::AtomicI64::new(seen),
             noted: atomic::AtomicI64::new(seen),
             stood: None,
@@ -124,6 +133,18 @@ impl<D> Entry<D> {
                     Ordering::Relaxed,
                 )
                 .is_ok()
+    }
+
+    /// Whether it is to be loaded anew, if loads take so long. By chance, but for certain at its end.
+    pub(crate) fn is_due(&self, now: Moment, load: Duration) -> bool {
+        /// It is as good as never due earlier than so many times a load's duration.
+        const EARLIEST: u32 = 10;
+        let ends = Moment::from_nanos(self.ends);
+        if now + EARLIEST * load < ends {
+            return false;
+        }
+        let early = load.mul_f64(-random_part().max(f64::MIN_POSITIVE).ln());
+        now + early >= ends
     }
 
     /// The database was not told after all.
@@ -414,6 +435,40 @@ mod tests {
 
     fn hot() -> Hot<String> {
         Hot::new(&HotConfig::default())
+    }
+
+    #[test]
+    fn it_is_due_shortly_before_its_end_the_more_so_the_longer_a_load_takes() {
+        let (clock, load) = (Clock::manual(), Duration::from_millis(10));
+        let ttl = Duration::from_secs(60);
+        let config = HotConfig {
+            ttl,
+            ..HotConfig::default()
+        };
+        let entry = |lives: Duration| {
+            let now = clock.now();
+            let head = Head::new(SessionId::random(), now.wall, now.wall + lives);
+            let record: Record<()> = Record { head, body: None };
+            Entry::warm(record, 0, now, Generation(0), &config)
+        };
+        let (long, short) = (entry(2 * ttl), entry(ttl / 2));
+        let due = |entry: &Entry<()>, load| {
+            let now = clock.now().moment;
+            (0..10_000).filter(|_| entry.is_due(now, load)).count()
+        };
+        assert_eq!(due(&long, load), 0);
+        clock.advance(ttl - 2 * load);
+        // One in e² of them.
+        assert!(
+            (1000..1800).contains(&due(&long, load)),
+            "{}",
+            due(&long, load)
+        );
+        assert!(due(&long, 10 * load) > 7000);
+        clock.advance(2 * load);
+        assert_eq!(due(&long, load), 10_000);
+        // One that is over then cannot be renewed.
+        assert_eq!(due(&short, load), 0);
     }
 
     #[test]

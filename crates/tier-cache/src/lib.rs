@@ -5,8 +5,8 @@
 //! hot is found with no I/O; one that is revoked in the database is refused by every node within
 //! `fence.staleness_bound`, whatever Redis does.
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
 mod backoff;
+mod circuit;
 mod clock;
 pub mod cold;
 mod config;
@@ -34,11 +34,12 @@ mod touch;
 mod warm;
 
 pub use bytesize::ByteSize;
+pub use circuit::CircuitState;
 pub use clock::{Clock, Moment, Now};
 pub use cold::{Scope, WhenFull};
 pub use config::{
-    ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Namespace, Promotion, SessionConfig,
-    Strictness, TierConfig, WarmConfig, without_password,
+    ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Namespace, OnBlind, Promotion,
+    SessionConfig, Strictness, TierConfig, WarmConfig, without_password,
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};

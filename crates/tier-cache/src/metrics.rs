@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) gate_refusals: Counter,
     pub(crate) shed: Counter,
     pub(crate) lease_waits: Counter,
+    pub(crate) blind_hits: Counter,
     pub(crate) fills_dropped: Counter,
     pub(crate) warm_unreadable: Counter,
     pub(crate) warm_errors: Counter,
@@ -58,6 +59,10 @@ impl Metrics {
         describe_counter!(
             "session_shed_total",
             "Requests that were refused at once, since too many were waiting."
+        );
+        describe_counter!(
+            "session_blind_hits_total",
+            "Hot sessions served past the staleness bound, as fence.on_blind says."
         );
         describe_counter!(
             "session_lease_waits_total",
@@ -109,6 +114,10 @@ impl Metrics {
             "session_fence_trusting",
             "1 while caches may be served, 0 while the node is blind."
         );
+        describe_gauge!(
+            "session_circuit_state",
+            "Whether a server is asked: 0 closed, it is; 1 half-open, to see; 2 open, it is not."
+        );
         describe_gauge!("session_floors", "Floors that the fence holds.");
         // So that a scrape shows them before the first of each has happened.
         for op in [
@@ -147,6 +156,7 @@ impl Metrics {
             rebuilds: count("session_rebuilds_total"),
             gate_refusals: count("session_gate_refusals_total"),
             shed: count("session_shed_total"),
+            blind_hits: count("session_blind_hits_total"),
             lease_waits: count("session_lease_waits_total"),
             fills_dropped: count("session_fills_dropped_total"),
             warm_unreadable: count("session_warm_unreadable_total"),
@@ -204,6 +214,10 @@ impl Meter {
         let show = |name| self.gauge(name, Some(("tier", tier)));
         show("session_cached_entries").set(entries as f64);
         show("session_cached_bytes").set(bytes as f64);
+    }
+
+    pub(crate) fn circuit(&self, of: &'static str) -> Gauge {
+        self.gauge("session_circuit_state", Some(("of", of)))
     }
 
     fn counter(&self, name: &'static str, label: Option<(&'static str, &'static str)>) -> Counter {

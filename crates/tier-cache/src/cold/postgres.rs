@@ -81,6 +81,7 @@ impl PostgresStore {
             Some(target) => Some(Arc::new(Replica::new(
                 pool(target, config.pool_size)?,
                 config.replica_timeout,
+                &meter,
             ))),
             None => None,
         };

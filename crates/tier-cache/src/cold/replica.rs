@@ -3,73 +3,33 @@
 //! What it says is trusted no further than the fence vouches for it, and where it says nothing the
 //! primary is asked; so it makes cold reads cheaper, and decides nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 
-use crate::backoff::Backoff;
-use crate::error::StoreError;
+use crate::circuit::{Circuit, Says};
+use crate::metrics::Meter;
 
 /// A replica, and when it is worth asking.
 pub(super) struct Replica {
     pub(super) pool: Pool<AsyncPgConnection>,
     /// How long a request waits for it before it asks the primary.
     pub(super) patience: Duration,
-    failing: Mutex<Option<Failing>>,
-}
-
-struct Failing {
-    backoff: Backoff,
-    /// Until then nobody waits for it.
-    until: Instant,
+    /// Opens at the first failure: the primary is there.
+    pub(super) circuit: Circuit,
 }
 
 impl Replica {
-    pub(super) fn new(pool: Pool<AsyncPgConnection>, patience: Duration) -> Self {
+    pub(super) fn new(pool: Pool<AsyncPgConnection>, patience: Duration, meter: &Meter) -> Self {
+        let says = Says {
+            opened: "the replica does not answer: the primary takes its reads",
+            closed: "the replica answers again",
+        };
         Self {
             pool,
             patience,
-            failing: Mutex::new(None),
+            circuit: Circuit::new(1, says, meter.circuit("replica")),
         }
-    }
-
-    /// Whether it answered the last time, or has been left alone for long enough since. Says so to
-    /// one caller at a time while it is failing.
-    pub(super) fn is_worth_asking(&self) -> bool {
-        match &mut *self.failing() {
-            None => true,
-            Some(failing) => {
-                let due = failing.until <= Instant::now();
-                if due {
-                    failing.until = Instant::now() + failing.backoff.pause();
-                }
-                due
-            }
-        }
-    }
-
-    pub(super) fn answered(&self) {
-        if self.failing().take().is_some() {
-            tracing::info!("the replica answers again");
-        }
-    }
-
-    pub(super) fn failed(&self, reason: &StoreError) {
-        let mut failing = self.failing();
-        if failing.is_none() {
-            tracing::warn!(%reason, "the replica does not answer: the primary takes its reads");
-            let mut backoff = Backoff::new();
-            *failing = Some(Failing {
-                until: Instant::now() + backoff.pause(),
-                backoff,
-            });
-        }
-    }
-
-    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
-        // No step of the above can leave it half-changed.
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

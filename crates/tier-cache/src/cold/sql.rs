@@ -143,7 +143,7 @@ macro_rules! sql_store {
             $(
                 async fn load_replica(&self, key: Key) -> Option<Row> {
                     let replica: &$replica = self.replica.as_ref()?;
-                    if !replica.is_worth_asking() {
+                    if !replica.circuit.may_ask() {
                         return None;
                     }
                     let load = self.load_from(&replica.pool, "load_replica", key);
@@ -156,11 +156,11 @@ macro_rules! sql_store {
                     };
                     match row {
                         Ok(row) => {
-                            replica.answered();
+                            replica.circuit.answered();
                             row
                         }
                         Err(reason) => {
-                            replica.failed(&reason);
+                            replica.circuit.failed(&reason);
                             None
                         }
                     }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use namespace::Namespace;
 pub use passwords::without_password;
 pub use sections::{
-    ColdConfig, FenceConfig, Holds, HotConfig, Promotion, SessionConfig, Strictness, WarmConfig,
+    ColdConfig, FenceConfig, Holds, HotConfig, OnBlind, Promotion, SessionConfig, Strictness,
+    WarmConfig,
 };
 
 use passwords::without_passwords;
@@ -166,6 +167,15 @@ impl TierConfig {
                 "session.max_per_user",
                 0,
                 "at least 1, or left out",
+            ));
+        }
+        if let OnBlind::ServeFor(time) = fence.on_blind
+            && (time.is_zero() || time > Duration::from_secs(24 * 60 * 60))
+        {
+            return Err(ConfigError::range(
+                "fence.on_blind.serve_for",
+                humantime::format_duration(time),
+                "more than 0s and at most 1day",
             ));
         }
         if fence.poll_interval > fence.staleness_bound / 2 {

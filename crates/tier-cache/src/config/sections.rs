@@ -245,6 +245,16 @@ pub struct FenceConfig {
     /// Floors that a node remembers. More of them let a restarted node use older warm records.
     /// Default `100000`.
     pub max_floors: usize,
+    /// What a node does that has not heard from the database for `staleness_bound`, and cannot ask it
+    /// for a session either. Default `refuse`.
+    pub on_blind: OnBlind,
+}
+
+impl FenceConfig {
+    /// The longest that a session may be served after its revocation was committed.
+    pub(crate) fn longest(&self) -> Duration {
+        self.staleness_bound + self.on_blind.serves_for()
+    }
 }
 
 impl Default for FenceConfig {
@@ -253,6 +263,7 @@ impl Default for FenceConfig {
             staleness_bound: Duration::from_secs(5),
             poll_interval: Duration::from_secs(1),
             max_floors: 100_000,
+            on_blind: OnBlind::default(),
         }
     }
 }
@@ -268,6 +279,27 @@ pub enum Strictness {
     Version,
     /// Read the session's row at the database on each request.
     Row,
+}
+
+/// What a node does that hears nothing from the database, and cannot ask it for a session either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBlind {
+    /// Refuse, as unavailable.
+    #[default]
+    Refuse,
+    /// Serve what is hot for so much longer. By as much a revoked session may be served longer too, in
+    /// an outage; receipts say so.
+    ServeFor(#[serde(with = "duration")] Duration),
+}
+
+impl OnBlind {
+    pub(crate) fn serves_for(self) -> Duration {
+        match self {
+            Self::Refuse => Duration::ZERO,
+            Self::ServeFor(time) => time,
+        }
+    }
 }
 
 /// What brings a whole session into the hot tier, where a warm hit brought only its head.

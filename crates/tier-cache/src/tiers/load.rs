@@ -2,6 +2,7 @@
 //! own, through the one gate.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::{Head, Key, Record, Standing};
@@ -98,6 +99,16 @@ impl<D: SessionData> Shared<D> {
             self.metrics.gate_refusals.increment(1);
         }
         admitted
+    }
+
+    /// How long a load takes, as far as the last one says.
+    pub(super) fn load_took(&self) -> Duration {
+        Duration::from_micros(self.load_took.load(Ordering::Relaxed).into())
+    }
+
+    fn took(&self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.load_took.store(micros, Ordering::Relaxed);
     }
 
     /// The database failed: no verdict on the session.
@@ -264,7 +275,8 @@ async fn cold_if_leased<D: SessionData>(
     const TRIES: u32 = 16;
 
     for _ in 0..TRIES {
-        let good_until = shared.clock.now().moment + shared.config.fence.staleness_bound;
+        let asked = shared.clock.now().moment;
+        let good_until = asked + shared.config.fence.staleness_bound;
         let generation = shared.hot.generation();
         let row = match shared.reads.read(key, leased).await {
             Ok(Read::Row(row)) => row,
@@ -281,6 +293,7 @@ async fn cold_if_leased<D: SessionData>(
             shared.told.notify_one();
             return Some(Err(shared.too_late()));
         }
+        shared.took(shared.clock.now().moment.since(asked));
         shared.fence.saw(row.lineage, row.head.as_of);
         if let Some(entry) = land(shared, *row, generation) {
             remember(shared, key, &entry);

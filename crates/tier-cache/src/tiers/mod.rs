@@ -33,7 +33,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -125,7 +125,9 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) fence: Fence,
     pub(crate) metrics: Metrics,
     flights: Flights<(Key, From), Loaded<D>>,
-    reads: Reads,
+    pub(crate) reads: Reads,
+    /// Microseconds that the last load from the database took.
+    load_took: AtomicU32,
     /// What is to be kept in the warm tier.
     fills: mpsc::Sender<Fill>,
     /// For requests that wait for something outside of the process.

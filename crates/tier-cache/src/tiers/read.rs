@@ -1,6 +1,7 @@
 //! How a session is found: hot with no I/O, else warm, else cold.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind};
 
@@ -103,6 +104,10 @@ impl<D: SessionData> Tiers<D> {
             return self.confirm(found?, strictness).await;
         }
         let found = self.wait(self.find_below(&credential, strictness)).await;
+        let found = found.or_else(|refusal| match strictness {
+            Strictness::Trust if refusal.is_unavailable() => self.blind(&credential).ok_or(refusal),
+            _ => Err(refusal),
+        });
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
     }
 
@@ -138,6 +143,7 @@ impl<D: SessionData> Tiers<D> {
                     shared.metrics.hot_hits.increment(1);
                     shared.touch(&entry, now);
                     self.promote(&entry, now);
+                    shared.renew(&entry, now);
                     return Some(Ok(Session::new(self.clone(), entry, Tier::Hot, shown)));
                 }
                 Verdict::Refused(refusal) => {
@@ -225,6 +231,23 @@ impl<D: SessionData> Tiers<D> {
             shared.hot.refuse(token, refusal);
         }
         found
+    }
+
+    /// What is hot, where the database can neither be heard nor asked, and the configuration has it
+    /// served all the same.
+    fn blind(&self, credential: &Credential) -> Option<Session<D>> {
+        let shared = self.shared();
+        let later = shared.config.fence.on_blind.serves_for();
+        if later.is_zero() {
+            return None;
+        }
+        let (key, shown) = shared.wanted(credential);
+        let (entry, now) = shared.hot_entry_until(key, later)?;
+        let accepted = matches!(verdict(&entry, shown, now), Verdict::Accepted);
+        accepted.then(|| {
+            shared.metrics.blind_hits.increment(1);
+            Session::new(self.clone(), entry, Tier::Hot, shown)
+        })
     }
 
     /// The session read from the database by a statement that began after this was called: a load
@@ -330,7 +353,13 @@ impl<D: SessionData> Shared<D> {
     /// A session that is hot and may be served, and the instant at which that was so. The order
     /// of the three readings matters: see [`Fence::trusted_until`](crate::fence::Fence).
     pub(super) fn hot_entry(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
-        let trusted_until = self.fence.trusted_until();
+        self.hot_entry_until(key, Duration::ZERO)
+    }
+
+    /// The same so much later. Where the trust was taken away, and has not merely run out, there is
+    /// none.
+    fn hot_entry_until(&self, key: Key, later: Duration) -> Option<(Arc<Entry<D>>, Now)> {
+        let trusted_until = self.fence.trusted_until() + later;
         let entry = match key {
             Key::Id(id) => self.hot.get(id),
             Key::AccessJti(hash) | Key::Refresh(hash) => self.hot.get_by(hash),
@@ -349,6 +378,15 @@ impl<D: SessionData> Shared<D> {
     fn count_miss(&self, refusal: &Refusal) {
         if matches!(refusal, Refusal::Unknown) {
             self.metrics.misses.increment(1);
+        }
+    }
+
+    /// Loads a session anew behind the request's back, shortly before it would no longer be hot; the
+    /// sooner, the longer loads take, and by chance, so that not all who use it do so at once (XFetch;
+    /// Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede Prevention, 2015).
+    fn renew(self: &Arc<Self>, entry: &Entry<D>, now: Now) {
+        if entry.is_due(now.moment, self.load_took()) {
+            self.promote(entry.head().id);
         }
     }
 

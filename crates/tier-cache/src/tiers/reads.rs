@@ -15,9 +15,11 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::circuit::{Circuit, Says};
 use crate::cold::{ColdStore, Row};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
+use crate::metrics::Meter;
 use crate::warm::Warm;
 
 /// Whether to read only what no other node is about to read.
@@ -56,6 +58,8 @@ struct Asked {
 /// Reads rows, alone or together with others'.
 pub(crate) struct Reads {
     store: Arc<dyn ColdStore>,
+    /// Of the database: while it is open nothing is asked of it.
+    pub(crate) circuit: Arc<Circuit>,
     /// `None`: each by a statement of its own.
     queue: Option<mpsc::Sender<Asked>>,
 }
@@ -64,7 +68,11 @@ impl Reads {
     /// Each by a statement of its own, and at once.
     #[cfg(test)]
     pub(super) fn alone(store: Arc<dyn ColdStore>) -> Self {
-        Self { store, queue: None }
+        Self {
+            store,
+            circuit: Arc::new(circuit(&Meter::default())),
+            queue: None,
+        }
     }
 
     /// Together with others', by statements that run in `tasks`; what is asked for after `stop` is
@@ -73,19 +81,25 @@ impl Reads {
         store: Arc<dyn ColdStore>,
         warm: Option<Arc<Warm>>,
         config: &ColdConfig,
+        meter: &Meter,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let circuit = Arc::new(circuit(meter));
         // As many as may wait for one at all; each has a place.
         let (queue, asked) = mpsc::channel(config.max_waiting);
         let gather = Gather::new(asked, config, tasks.clone());
         let read = {
-            let store = Arc::clone(&store);
-            move |batch| read_together(Arc::clone(&store), warm.clone(), batch)
+            let (store, circuit) = (Arc::clone(&store), Arc::clone(&circuit));
+            move |batch| {
+                let (store, circuit) = (Arc::clone(&store), Arc::clone(&circuit));
+                read_together(store, circuit, warm.clone(), batch)
+            }
         };
         tasks.spawn(gather.run(stop, read));
         Self {
             store,
+            circuit,
             queue: Some(queue),
         }
     }
@@ -181,9 +195,17 @@ impl Gather {
 }
 
 /// Nobody is left without an answer: a dropped one is read alone.
-async fn read_together(store: Arc<dyn ColdStore>, warm: Option<Arc<Warm>>, mut batch: Vec<Asked>) {
+async fn read_together(
+    store: Arc<dyn ColdStore>,
+    circuit: Arc<Circuit>,
+    warm: Option<Arc<Warm>>,
+    mut batch: Vec<Asked>,
+) {
     // Whoever went away needs none.
     batch.retain(|asked| !asked.answer.is_closed());
+    if !batch.is_empty() && !circuit.may_ask() {
+        return answer_all(batch, &left_alone());
+    }
     if let Some(warm) = warm {
         batch = leased_here(&warm, batch).await;
     }
@@ -193,6 +215,10 @@ async fn read_together(store: Arc<dyn ColdStore>, warm: Option<Arc<Warm>>, mut b
         [key] => store.load(key).await.map(Vec::from_iter),
         _ => store.load_many(keys).await,
     };
+    match &rows {
+        Err(error) if error.transient => circuit.failed(error),
+        _ => circuit.answered(),
+    }
     match rows {
         Ok(rows) => {
             let rows = by_key(&rows);
@@ -201,12 +227,30 @@ async fn read_together(store: Arc<dyn ColdStore>, warm: Option<Arc<Warm>>, mut b
                 let _ = answer.send(Ok(row.into()));
             }
         }
-        Err(error) => {
-            for asked in batch {
-                let _ = asked.answer.send(Err(error.clone()));
-            }
-        }
+        Err(error) => answer_all(batch, &error),
     }
+}
+
+fn answer_all(batch: Vec<Asked>, error: &StoreError) {
+    for asked in batch {
+        let _ = asked.answer.send(Err(error.clone()));
+    }
+}
+
+fn circuit(meter: &Meter) -> Circuit {
+    /// One may be a hiccup, or a statement that was unlucky.
+    const FAILURES: u32 = 5;
+    let says = Says {
+        opened: "the database does not answer: it is left alone but for a try now and then",
+        closed: "the database answers again",
+    };
+    Circuit::new(FAILURES, says, meter.circuit("cold"))
+}
+
+/// What is said in the database's place while its circuit is open.
+pub(super) fn left_alone() -> StoreError {
+    let reason = "it did not answer a moment ago, and is asked again in a while";
+    StoreError::transient("asking the database", reason)
 }
 
 /// Those that this node is to read; the others are told that another is doing so.

@@ -27,7 +27,7 @@ pub struct Receipt {
 impl Receipt {
     fn now<D: SessionData>(shared: &Shared<D>, revoked: u64) -> Self {
         Self {
-            effective_at: shared.clock.now().moment + shared.config.fence.staleness_bound,
+            effective_at: shared.clock.now().moment + shared.config.fence.longest(),
             clock: shared.clock.clone(),
             revoked,
         }
@@ -38,8 +38,8 @@ impl Receipt {
         self.effective_at
     }
 
-    /// How long until no node serves what was revoked: at most the staleness bound. Usually the
-    /// nodes hear of it within milliseconds.
+    /// How long until no node serves what was revoked: at most the staleness bound, and what
+    /// `fence.on_blind` adds to it. Usually the nodes hear of it within milliseconds.
     pub fn effective_within(&self) -> Duration {
         self.effective_at.since(self.clock.now().moment)
     }

@@ -1,6 +1,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 
 use session_core::TokenKeys;
 use tokio::sync::{Notify, Semaphore};
@@ -112,11 +112,13 @@ impl<D: SessionData> TiersBuilder<D> {
         let (touches, told) = touch::channel();
         let (fills, left) = fills::channel();
         let (on, of) = (Arc::clone(&store), warm.clone());
-        let reads = Reads::together(on, of, &self.config.cold, &tasks, stop.clone());
+        let meter = &metrics.meter;
+        let reads = Reads::together(on, of, &self.config.cold, meter, &tasks, stop.clone());
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
             reads,
+            load_took: AtomicU32::new(0),
             store,
             fence: Fence::new(),
             flights: Flights::new(self.config.cold.max_waiting, tasks.clone()),

@@ -12,6 +12,7 @@ use session_core::{Head, Key, KeyHash, SessionId, Standing, UserId, Version};
 
 use super::load::warm_record;
 use super::read::{Shown, Verdict, verdict};
+use super::reads::left_alone;
 use super::{Shared, Tiers};
 use crate::cold::{Changed, Row};
 use crate::data::SessionData;
@@ -35,8 +36,13 @@ impl<D: SessionData> Tiers<D> {
             return Err(Error::ShuttingDown);
         }
         let _place = shared.place_to_write()?;
+        let circuit = &shared.reads.circuit;
+        if !circuit.may_ask() {
+            return Err(left_alone().into());
+        }
         match shared.tasks.spawn(work(Arc::clone(shared))).await {
-            Ok(result) => result,
+            // A failure may be the row's, which somebody has locked; so it does not count.
+            Ok(result) => result.inspect(|_| circuit.answered()),
             Err(_) => Err(Error::ShuttingDown),
         }
     }

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use metrics::Gauge;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use session_core::Lineage;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::{Broken, Link};
 use super::tier::Warm;
 use crate::backoff::Backoff;
+use crate::circuit::CircuitState;
 use crate::cold::Changed;
 use crate::push;
 
@@ -34,6 +36,9 @@ pub(super) struct Health {
     doubt: Notify,
     /// The server at the other end is no longer the one that takes writes.
     demoted: AtomicBool,
+    /// A connection is being made.
+    trying: AtomicBool,
+    gauge: Gauge,
 }
 
 enum State {
@@ -46,11 +51,14 @@ enum State {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(gauge: Gauge) -> Self {
+        gauge.set(CircuitState::HalfOpen.as_number());
         Self {
             state: watch::Sender::new(State::Unknown),
             doubt: Notify::new(),
             demoted: AtomicBool::new(false),
+            trying: AtomicBool::new(true),
+            gauge,
         }
     }
 
@@ -60,6 +68,20 @@ impl Health {
             State::Up(commands) => Some(commands.clone()),
             State::Unknown | State::Down => None,
         }
+    }
+
+    pub(super) fn circuit(&self) -> CircuitState {
+        match &*self.state.borrow() {
+            State::Up(_) => CircuitState::Closed,
+            _ if self.trying.load(Ordering::Relaxed) => CircuitState::HalfOpen,
+            State::Unknown | State::Down => CircuitState::Open,
+        }
+    }
+
+    /// Notes whether a connection is being made.
+    fn tries(&self, trying: bool) {
+        self.trying.store(trying, Ordering::Relaxed);
+        self.gauge.set(self.circuit().as_number());
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -114,6 +136,7 @@ impl Warm {
             loop {
                 let broken = self.use_one_link(&mut heard, &mut backoff).await;
                 self.now_down(&broken);
+                self.health.tries(false);
                 sleep(backoff.pause()).await;
             }
         })
@@ -125,6 +148,7 @@ impl Warm {
         heard: &mut (impl FnMut(Lineage, Changed) + Send),
         backoff: &mut Backoff,
     ) -> Broken {
+        self.health.tries(true);
         let connected = timeout(
             self.connect_timeout,
             Link::open(&self.target, &self.channel, &self.sent),
@@ -136,6 +160,7 @@ impl Warm {
         };
         self.health.demoted.store(false, Ordering::Release);
         self.now_up(&link);
+        self.health.tries(false);
         let since = Instant::now();
         let hear = push::hear(
             link.messages,

@@ -15,6 +15,7 @@ use super::content::WarmRecord;
 use super::health::Health;
 use super::link::Target;
 use super::record::{Place, decode, encode};
+use crate::circuit::CircuitState;
 use crate::cold::Changed;
 use crate::config::{ConfigError, WarmConfig};
 use crate::metrics::{Meter, Metrics};
@@ -62,7 +63,7 @@ impl Warm {
             connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
             set_if_newer: Script::new(SET_IF_NEWER),
-            health: Health::new(),
+            health: Health::new(metrics.meter.circuit("warm")),
             sent: Sent::new(&metrics.meter),
             metrics,
         })
@@ -73,6 +74,11 @@ impl Warm {
     pub(crate) async fn ready(&self) -> bool {
         let _ = timeout(self.connect_timeout, self.health.known()).await;
         self.is_up()
+    }
+
+    /// Whether Redis is asked.
+    pub(crate) fn circuit(&self) -> CircuitState {
+        self.health.circuit()
     }
 
     /// Whether Redis answered, the last time it was asked.

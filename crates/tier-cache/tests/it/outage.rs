@@ -1,10 +1,14 @@
 //! An outage degrades; it does not surprise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use session_core::{SessionId, TokenKind};
 use testbed::Cluster;
-use tier_cache::{Clock, Login, Refusal, Tier, TierState, Tiers};
+use tier_cache::{
+    CircuitState, Clock, Login, OnBlind, Refusal, Strictness, Tier, TierState, Tiers,
+};
 
+use crate::slow::Slow;
 use crate::support::{Basket, Cold, Service, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,4 +135,108 @@ async fn shutdown_ends_the_background_tasks_and_refuses_writes() {
         .expect("what is hot is served within the bound");
     let error = node.login(Login::guest()).await.unwrap_err();
     assert!(matches!(error, tier_cache::Error::ShuttingDown), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_is_left_alone_but_for_a_try_now_and_then() {
+    let cluster = Cluster::start();
+    let service = Service::without_redis(Cold::Postgres(cluster.database()));
+    let store = Slow::on(&service.cold, usize::MAX >> 4).await;
+    let node: Tiers<Basket> = Tiers::builder(service.config(), service.keys())
+        .store(store.clone())
+        .start()
+        .await
+        .unwrap();
+    let issued = node.login(Login::guest()).await.unwrap();
+    let unknown = async || node.find(SessionId::random()).await.unwrap_err();
+    assert!(matches!(unknown().await, Refusal::Unknown));
+
+    cluster.kill();
+    eventually("its circuit opens", async || {
+        unknown().await;
+        node.health().cold_circuit == CircuitState::Open
+    })
+    .await;
+    let (begun, read) = (Instant::now(), store.read());
+    for _ in 0..1000 {
+        assert!(unknown().await.is_unavailable());
+    }
+    let tries = (store.read() - read) as u128;
+    // A pause between two tries is 50 ms at least.
+    assert!(
+        tries <= 1 + begun.elapsed().as_millis() / 50,
+        "{tries} tries"
+    );
+    let error = loop {
+        let error = node.login(Login::guest()).await.unwrap_err().to_string();
+        // Unless it was the one that tries.
+        if error.contains("asked again in a while") {
+            break error;
+        }
+    };
+    assert!(error.contains("did not answer"), "{error}");
+    assert_eq!(
+        node.find(issued.access.clone()).await.unwrap().tier(),
+        Tier::Hot
+    );
+
+    cluster.restart();
+    eventually("it is asked again", async || {
+        node.health().cold_circuit == CircuitState::Closed
+            && matches!(unknown().await, Refusal::Unknown)
+    })
+    .await;
+    node.login(Login::guest()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_may_be_told_to_serve_what_is_hot_for_a_while_longer() {
+    let second = Duration::from_secs(1);
+    let cluster = Cluster::start();
+    let service = Service::without_redis(Cold::Postgres(cluster.database()));
+    let clock = Clock::manual();
+    let mut config = service.config();
+    config.fence.on_blind = OnBlind::ServeFor(30 * second);
+    let node: Tiers<Basket> = Tiers::builder(config, service.keys())
+        .clock(clock.clone())
+        .start()
+        .await
+        .unwrap();
+    let issued = node.login(Login::guest()).await.unwrap();
+    let over = node.login(Login::guest()).await.unwrap();
+    // By so much the receipts are more careful.
+    let receipt = node.revoke(over.session.id()).await.unwrap();
+    assert_eq!(receipt.effective_within(), 90 * second);
+    eventually("the node trusts its caches", async || {
+        node.health().is_trusting()
+    })
+    .await;
+
+    cluster.kill();
+    eventually("the feed has failed", async || {
+        node.health().cold == TierState::Down
+    })
+    .await;
+    clock.advance(61 * second);
+    assert!(!node.health().is_trusting());
+    let found = node.find(issued.access.clone()).await.unwrap();
+    assert_eq!(found.tier(), Tier::Hot);
+    let refused = node.find(over.access.clone()).await.unwrap_err();
+    assert!(!matches!(refused, Refusal::Unknown), "{refused}");
+    // Who asks for the row is not served from a cache, and a token's secret is still compared.
+    let strict = node
+        .find_strict(issued.access.clone(), Strictness::Row)
+        .await;
+    assert!(strict.unwrap_err().is_unavailable());
+    let other = service.keys().mint(TokenKind::Access, issued.session.id());
+    node.find(other).await.unwrap_err();
+    clock.advance(29 * second);
+    node.find(issued.access.clone()).await.unwrap_err();
+
+    cluster.restart();
+    eventually("the node trusts its caches again", async || {
+        node.health().is_trusting()
+    })
+    .await;
+    node.find(issued.access).await.unwrap();
 }

@@ -86,6 +86,7 @@ impl World {
             hot: Hot::new(&config.hot),
             warm: None,
             reads: Reads::alone(Arc::clone(&database) as _),
+            load_took: AtomicU32::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
             flights: Flights::new(1, tasks.clone()),
