@@ -127,6 +127,7 @@ impl ColdStore for MemoryStore {
             },
             changed_at: Mark::new(tables.mark),
             lineage: Lineage::ONLY,
+            read_at: now,
             ttl: new.ttl,
             rotation: None,
             body: RawBody {

@@ -58,9 +58,9 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Someone else changed the session meanwhile, again and again.
-    #[error("the session was changed by someone else at the same time, {attempts} times over")]
+    #[error("others change the session at the same time (after {attempts} attempts)")]
     Conflict {
-        /// How often it was tried.
+        /// How often it was tried; not at all where too many wait to change it already.
         attempts: u32,
     },
     /// The user has as many sessions as `session.max_per_user` allows, and more are refused.

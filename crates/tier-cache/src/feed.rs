@@ -18,6 +18,10 @@ use crate::tiers::Shared;
 /// From the end of a poll to the next that the store causes, however much it tells.
 const GAP: Duration = Duration::from_millis(20);
 
+/// While they cannot be forgotten a node remembers so many times `fence.max_floors`, before it would
+/// rather be blind.
+const MORE: u32 = 16;
+
 pub(crate) struct Feed<D: SessionData> {
     shared: Arc<Shared<D>>,
     /// Every change numbered below this is known here.
@@ -88,7 +92,8 @@ impl<D: SessionData> Feed<D> {
     /// Returns when the question was sent that led to what is known now.
     async fn ask(&mut self) -> Result<Moment, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let limit = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
+        let floors = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
+        let mut limit = floors;
         loop {
             if let Some(lineage) = self.lost {
                 shared.store.renew_lineage(lineage).await?;
@@ -98,6 +103,12 @@ impl<D: SessionData> Feed<D> {
             let asked = shared.clock.now().moment;
             let seen = shared.fence.newest();
             let changes = shared.store.changes(self.cursor, limit).await?;
+            if changes.complete_since > changes.up_to && limit < floors.saturating_mul(MORE) {
+                // As long as a transaction is open anywhere on the server, all that has changed since
+                // it began is told at each poll, and must be.
+                limit = limit.saturating_mul(2);
+                continue;
+            }
             let lost = changes.up_to < seen;
             if !lost && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
                 self.learn(&changes)?;
@@ -132,7 +143,7 @@ impl<D: SessionData> Feed<D> {
         if changes.complete_since > changes.up_to {
             return Err(StoreError::transient(
                 "changes",
-                "transactions that are still open changed more sessions than fence.max_floors",
+                "a transaction is still open since whose beginning far more sessions changed than fence.max_floors",
             ));
         }
         shared.fence.follow(changes.lineage);

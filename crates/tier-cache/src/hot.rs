@@ -344,6 +344,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.sessions.clear();
         self.lookups.invalidate_all();
+        self.refused.invalidate_all();
     }
 
     /// Entries and bytes held, after moka has done its pending work.

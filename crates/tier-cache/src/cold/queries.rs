@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable};
-use session_core::{Device, Head, Key, Lineage, Mark, SessionId, User, UserId, Version};
+use session_core::{Device, Head, Key, Lineage, Mark, SessionId, Timestamp, User, UserId, Version};
 
 use super::schema::sessions;
 use super::store::{Change, Changed, Changes, NewSession, RawBody, Rotation, Row};
@@ -19,6 +19,7 @@ macro_rules! session_rows {
             session_now::table
                 .select(session_now::lineage)
                 .single_value(),
+            session_now::table.select(session_now::wall).single_value(),
             sessions::id,
             sessions::user_id,
             users::email.nullable(),
@@ -54,6 +55,7 @@ pub(super) use session_rows;
 pub(super) struct SessionRow {
     mark: Option<i64>,
     lineage: Option<i64>,
+    wall: Option<Time>,
     id: Id,
     user_id: Option<i64>,
     email: Option<String>,
@@ -111,6 +113,9 @@ impl From<SessionRow> for Row {
             },
             changed_at: Mark::new(row.changed_at),
             lineage: row.lineage.map_or(Lineage::ONLY, Lineage::new),
+            read_at: row
+                .wall
+                .map_or(Timestamp::from_unix_millis(0), |wall| wall.0),
             ttl: row.ttl_seconds.map(seconds),
             rotation: match (row.previous_refresh, row.refresh_salt, row.refreshed_at) {
                 (Some(previous), Some(salt), Some(at)) => Some(Rotation {
@@ -239,6 +244,7 @@ pub(super) fn bundled(operation: &'static str, user: UserId) -> Result<i64, Stor
 #[diesel(table_name = sessions)]
 pub(super) struct ChangedColumns {
     expires_at: Option<Time>,
+    last_seen_at: Option<Time>,
     access_jti: Option<Hash>,
     refresh_token_hash: Option<Hash>,
     previous_refresh_hash: Option<Hash>,
@@ -254,6 +260,7 @@ impl ChangedColumns {
         match change {
             Change {
                 expires_at: None,
+                last_seen_at: None,
                 access: None,
                 refresh: None,
                 rotation: None,
@@ -262,6 +269,7 @@ impl ChangedColumns {
             } => None,
             change => Some(Self {
                 expires_at: change.expires_at.map(Time),
+                last_seen_at: change.last_seen_at.map(Time),
                 access_jti: change.access.map(Hash),
                 refresh_token_hash: change.refresh.map(Hash),
                 previous_refresh_hash: change.rotation.map(|rotation| Hash(rotation.previous)),
@@ -296,12 +304,38 @@ pub(super) struct RevokedRow {
     pub(super) revoked: bool,
 }
 
+/// Counts a user's sessions that can be accepted. Binds: when, whose.
+macro_rules! count_live {
+    ($not_idle:literal) => {
+        concat!(
+            "SELECT count(*) AS count FROM sessions WHERE is_active AND revoked_at IS NULL \
+                AND expires_at > $1 AND user_id = $2 AND ",
+            $not_idle
+        )
+    };
+}
+pub(super) use count_live;
+
+/// How many.
+#[derive(QueryableByName)]
+pub(super) struct CountRow {
+    #[diesel(sql_type = BigInt)]
+    pub(super) count: i64,
+}
+
 /// Binds: when, whose, how many are to stay. Those that are over count for nothing.
-pub(super) const REVOKE_OLDEST: &str = "\
-    UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
-        SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL AND user_id = $2 AND expires_at > $1 \
-            ORDER BY last_seen_at DESC, created_at DESC, id LIMIT 1000000 OFFSET $3) \
-    RETURNING id";
+macro_rules! revoke_oldest {
+    ($not_idle:literal) => {
+        concat!(
+            "UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
+                SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL AND user_id = $2 \
+                    AND expires_at > $1 AND ",
+            $not_idle,
+            " ORDER BY last_seen_at DESC, created_at DESC, id LIMIT 1000000 OFFSET $3) RETURNING id"
+        )
+    };
+}
+pub(super) use revoke_oldest;
 
 /// A row of it.
 #[derive(QueryableByName)]
@@ -318,12 +352,14 @@ pub(super) struct TurnRow {
 }
 
 /// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the
-/// oldest; one statement, so that it is one snapshot.
+/// oldest; one statement, so that it is one snapshot. The present is looked at once, and not for each
+/// row. Of a session of the first version nobody can hold an older one, so logins are left out.
 pub(super) const CHANGES: &str = "\
+    WITH now AS MATERIALIZED (SELECT mark, lineage, moved FROM session_now) \
     SELECT now.mark AS up_to, now.lineage, now.moved, history.tombstones_since AS kept_since, change.id, change.version, change.mark \
-    FROM session_now now CROSS JOIN session_history history LEFT JOIN (\
+    FROM now CROSS JOIN session_history history LEFT JOIN (\
         SELECT * FROM (SELECT id, version, changed_at_mark AS mark FROM sessions \
-            WHERE changed_at_mark >= $1 ORDER BY changed_at_mark DESC LIMIT $2) changed \
+            WHERE changed_at_mark >= $1 AND version > 1 ORDER BY changed_at_mark DESC LIMIT $2) changed \
         UNION ALL \
         SELECT * FROM (SELECT id, 9223372036854775807 AS version, mark FROM session_tombstones \
             WHERE mark >= $1 ORDER BY mark DESC LIMIT $2) deleted\

@@ -59,10 +59,14 @@ diesel::table! {
 }
 
 diesel::table! {
-    // A view: the mark of the snapshot that reads it, and the lineage that it is of.
+    use diesel::sql_types::BigInt;
+    use crate::cold::types::sql::Instant;
+
+    // A view: the mark of the snapshot that reads it, the lineage that it is of, and the database's clock.
     session_now (mark) {
         mark -> BigInt,
         lineage -> BigInt,
+        wall -> Instant,
     }
 }
 

@@ -18,9 +18,9 @@ use futures_util::future::BoxFuture;
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 use super::queries::{
-    CHANGES, ChangeRow, ChangedColumns, DELETE_TOMBSTONES, FORGET_TOMBSTONES, IdRow, NewRow,
-    REVOKE_OLDEST, RevokedRow, SessionRow, TurnRow, Wanted, WantedMany, bundled, changes,
-    delete_expired, in_scope, moved, session_rows,
+    CHANGES, ChangeRow, ChangedColumns, CountRow, DELETE_TOMBSTONES, FORGET_TOMBSTONES, IdRow,
+    NewRow, RevokedRow, SessionRow, TurnRow, Wanted, WantedMany, bundled, changes, count_live,
+    delete_expired, in_scope, moved, revoke_oldest, session_rows,
 };
 use super::schema::{session_history, session_now, sessions, users};
 use super::store::{
@@ -34,7 +34,8 @@ use crate::metrics::Meter;
 macro_rules! sql_store {
     (
         $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal,
-        lock_user: $lock_user:literal, touch: $touch:literal,
+        lock_user: $lock_user:literal, lock_sessions: $lock_sessions:literal,
+        not_idle: $not_idle:literal, touch: $touch:literal,
         revoke_all: $revoke_all:expr,
         prune_turn: $prune_turn:literal, skip_locked: $skip_locked:literal
         $(, listener: $listener:ty, replica: $replica:ty)?
@@ -107,6 +108,32 @@ macro_rules! sql_store {
                 Ok(row.await?.map(Into::into))
             }
 
+            async fn load_many_from(
+                &self,
+                pool: &Pool<$connection>,
+                operation: &'static str,
+                keys: Vec<Key>,
+            ) -> Result<Vec<Row>, StoreError> {
+                let WantedMany { ids, access, refresh } = keys.into();
+                let rows = self.run_in(pool, operation, move |connection| {
+                    async move {
+                        let rows = session_rows!();
+                        if access.is_empty() && refresh.is_empty() {
+                            let query = rows.filter(sessions::id.eq_any(ids));
+                            return query.load::<SessionRow>(connection).await;
+                        }
+                        let wanted = sessions::id
+                            .eq_any(ids)
+                            .nullable()
+                            .or(sessions::access_jti.eq_any(access))
+                            .or(sessions::refresh_token_hash.eq_any(refresh));
+                        rows.filter(wanted).load(connection).await
+                    }
+                    .boxed()
+                });
+                Ok(rows.await?.into_iter().map(Into::into).collect())
+            }
+
             async fn run_in<T, F>(
                 &self,
                 pool: &Pool<$connection>,
@@ -141,27 +168,38 @@ macro_rules! sql_store {
             }
 
             $(
-                async fn load_replica(&self, key: Key) -> Option<Row> {
-                    let replica: &$replica = self.replica.as_ref()?;
+                async fn load_replica(&self, keys: Vec<Key>) -> Vec<Row> {
+                    let replica: &Option<Arc<$replica>> = &self.replica;
+                    let Some(replica) = replica else {
+                        return Vec::new();
+                    };
                     if !replica.circuit.may_ask() {
-                        return None;
+                        return Vec::new();
                     }
-                    let load = self.load_from(&replica.pool, "load_replica", key);
-                    let row = match tokio::time::timeout(replica.patience, load).await {
+                    let load = async {
+                        match keys[..] {
+                            [key] => {
+                                let row = self.load_from(&replica.pool, "load_replica", key);
+                                Ok(Vec::from_iter(row.await?))
+                            }
+                            _ => self.load_many_from(&replica.pool, "load_replica", keys).await,
+                        }
+                    };
+                    let rows = match tokio::time::timeout(replica.patience, load).await {
                         Ok(answer) => answer,
                         Err(_) => Err(StoreError::transient(
                             "load_replica",
                             "no answer within cold.replica_timeout",
                         )),
                     };
-                    match row {
-                        Ok(row) => {
+                    match rows {
+                        Ok(rows) => {
                             replica.circuit.answered();
-                            row
+                            rows
                         }
                         Err(reason) => {
                             replica.circuit.failed(&reason);
-                            None
+                            Vec::new()
                         }
                     }
                 }
@@ -192,24 +230,7 @@ macro_rules! sql_store {
             }
 
             async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
-                let WantedMany { ids, access, refresh } = keys.into();
-                let rows = self.run("load_many", move |connection| {
-                    async move {
-                        let rows = session_rows!();
-                        if access.is_empty() && refresh.is_empty() {
-                            let query = rows.filter(sessions::id.eq_any(ids));
-                            return query.load::<SessionRow>(connection).await;
-                        }
-                        let wanted = sessions::id
-                            .eq_any(ids)
-                            .nullable()
-                            .or(sessions::access_jti.eq_any(access))
-                            .or(sessions::refresh_token_hash.eq_any(refresh));
-                        rows.filter(wanted).load(connection).await
-                    }
-                    .boxed()
-                });
-                Ok(rows.await?.into_iter().map(Into::into).collect())
+                self.load_many_from(&self.pool, "load_many", keys).await
             }
 
             async fn create(
@@ -236,6 +257,14 @@ macro_rules! sql_store {
                             .execute(connection)
                             .await?;
                     }
+                    if replaces.is_some() && limit.is_some() {
+                        // More than one may be revoked below.
+                        diesel::sql_query($lock_sessions)
+                            .bind::<Nullable<sql::Id>, _>(replaces.map(|(old, _)| Id(old)))
+                            .bind::<Nullable<BigInt>, _>(row.user_id)
+                            .execute(connection)
+                            .await?;
+                    }
                     if let Some((old, version)) = replaces {
                         let live = sessions::table
                             .filter(sessions::id.eq(Id(old)))
@@ -254,17 +283,16 @@ macro_rules! sql_store {
                     if let Some((limit, user)) = limit.zip(row.user_id) {
                         let most = i64::from(limit.most.max(1));
                         if limit.when_full == WhenFull::Refuse {
-                            let live = sessions::table
-                                .filter(sessions::user_id.eq(user))
-                                .filter(sessions::is_active.eq(true))
-                                .filter(sessions::revoked_at.is_null())
-                                .filter(sessions::expires_at.gt(at));
-                            let live: i64 = live.count().get_result(connection).await?;
-                            if live >= most {
+                            let live = diesel::sql_query(count_live!($not_idle))
+                                .bind::<sql::Instant, _>(at)
+                                .bind::<BigInt, _>(user)
+                                .get_result::<CountRow>(connection)
+                                .await?;
+                            if live.count >= most {
                                 return Err(DieselError::RollbackTransaction);
                             }
                         }
-                        let rows = diesel::sql_query(REVOKE_OLDEST)
+                        let rows = diesel::sql_query(revoke_oldest!($not_idle))
                             .bind::<sql::Instant, _>(at)
                             .bind::<BigInt, _>(user)
                             .bind::<BigInt, _>(most - 1)
@@ -494,7 +522,11 @@ sql_store!(
     diesel_async::AsyncPgConnection,
     "postgres",
     lock_user: "SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE",
-    // In one order, so that nodes that note the same sessions wait for each other and no more.
+    lock_sessions: "SELECT id FROM sessions WHERE id = $1 \
+        OR (user_id = $2 AND is_active AND revoked_at IS NULL) ORDER BY id FOR UPDATE",
+    not_idle: "(idle_seconds IS NULL OR last_seen_at + idle_seconds * interval '1 s' > $1)",
+    // Who locks many sessions does so in the order of their ids, so that all wait for each other and no
+    // more.
     touch: "WITH due AS (\
         SELECT sessions.id, seen.at FROM sessions JOIN (\
             SELECT id, to_timestamp(at / 1000.0) AS at FROM jsonb_to_recordset($1) AS given(id uuid, at bigint)) seen \
@@ -504,8 +536,10 @@ sql_store!(
         UPDATE sessions SET last_seen_at = due.at FROM due WHERE sessions.id = due.id",
     revoke_all: concat!(
         "WITH chosen AS MATERIALIZED (", in_scope!(), "), \
-        done AS (UPDATE sessions SET is_active = false, revoked_at = $1 FROM chosen \
-            WHERE sessions.id = chosen.id AND is_active AND revoked_at IS NULL RETURNING sessions.id) \
+        locked AS MATERIALIZED (SELECT sessions.id FROM sessions JOIN chosen USING (id) \
+            WHERE is_active AND revoked_at IS NULL ORDER BY sessions.id FOR UPDATE OF sessions), \
+        done AS (UPDATE sessions SET is_active = false, revoked_at = $1 FROM locked \
+            WHERE sessions.id = locked.id RETURNING sessions.id) \
         SELECT chosen.id, done.id IS NOT NULL AS revoked FROM chosen LEFT JOIN done ON done.id = chosen.id"
     ),
     prune_turn: "SELECT sessions_prune_turn() AS turn",
@@ -522,6 +556,9 @@ sql_store!(
     "sqlite",
     // Writes nothing, but makes the transaction one that writes, before it reads.
     lock_user: "UPDATE users SET is_active = is_active WHERE id = $1",
+    // Writers are serial: there is nothing to lock.
+    lock_sessions: "SELECT id FROM sessions WHERE id = $1 AND user_id = $2",
+    not_idle: "(idle_seconds IS NULL OR last_seen_at + idle_seconds * 1000 > $1)",
     touch: "UPDATE sessions SET last_seen_at = seen.at FROM (\
         SELECT value ->> 'id' AS id, value ->> 'at' AS at FROM json_each($1)) seen \
         WHERE seen.id = sessions.id AND sessions.last_seen_at <= seen.at - $2",

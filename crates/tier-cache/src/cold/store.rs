@@ -23,7 +23,8 @@ use crate::error::StoreError;
 ///    their own snapshot, below which every change is visible to them ([`Head::as_of`]);
 ///    a store whose writers are serial uses a counter.
 /// 3. **[`changes`](Self::changes) leaves nothing out**: every session whose last change is
-///    numbered at or above [`Changes::complete_since`] is in it, deleted ones included.
+///    numbered at or above [`Changes::complete_since`] is in it, deleted ones included. (One that is
+///    still as it was added may be left out: nobody holds an older one.)
 /// 4. **Numbers that mean something else belong to another [`Lineage`].** Where commits can be
 ///    lost, by a restore from a backup or a failover to a copy that lacked them, what is numbered
 ///    afterwards is of a new one.
@@ -49,16 +50,16 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the database could not answer in time.
     async fn load(&self, key: Key) -> Result<Option<Row>, StoreError>;
 
-    /// As [`load`](Self::load), but from a copy of the database that takes reads off it and may be
-    /// behind the times; where that has no such session, cannot answer quickly or does not exist,
-    /// nothing. The tiers believe it as they believe a cache, and ask the database where it says
+    /// As [`load_many`](Self::load_many), but from a copy of the database that takes reads off it and
+    /// may be behind the times; of what that does not have, and where it cannot answer quickly or does
+    /// not exist, nothing. The tiers believe it as they believe a cache, and ask the database where it says
     /// nothing, or no.
     ///
     /// A copy's rows carry marks and the lineage as the copy's own snapshot shows them, which is
     /// all that rules 2 and 4 need.
-    async fn load_replica(&self, key: Key) -> Option<Row> {
-        let _ = key;
-        None
+    async fn load_replica(&self, keys: Vec<Key>) -> Vec<Row> {
+        let _ = keys;
+        Vec::new()
     }
 
     /// The sessions that these keys lead to, each once, in any order, as [`load`](Self::load) reads
@@ -228,6 +229,8 @@ pub struct Row {
     pub changed_at: Mark,
     /// What the numbers are of.
     pub lineage: Lineage,
+    /// When it was read, by the database's clock: of several nodes it is the one that they share.
+    pub read_at: Timestamp,
     /// How long a refresh makes it live, if not as long as the configuration says.
     pub ttl: Option<Duration>,
     /// The refresh token before this one, if there was one.
@@ -309,6 +312,8 @@ impl NewSession {
 pub struct Change {
     /// A new end.
     pub expires_at: Option<Timestamp>,
+    /// When it was used.
+    pub last_seen_at: Option<Timestamp>,
     /// A new access key.
     pub access: Option<KeyHash>,
     /// A new refresh key.

@@ -25,7 +25,10 @@ use crate::warm::{self, WarmRecord};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum From {
     Warm,
+    /// A copy of the database will do, if there is one.
     Cold,
+    /// The database itself.
+    Primary,
 }
 
 /// How a load ended, for everyone who waited for it.
@@ -65,7 +68,7 @@ impl<D: SessionData> Shared<D> {
     #[tracing::instrument(level = "debug", name = "session.reread", skip(self))]
     pub(super) async fn load_fresh(self: &Arc<Self>, key: Key) -> Loaded<D> {
         let load = || cold(Arc::clone(self), key);
-        match self.flights.run_fresh((key, From::Cold), load).await {
+        match self.flights.run_fresh((key, From::Primary), load).await {
             Some(loaded) => loaded,
             None => Err(self.too_late()),
         }
@@ -75,6 +78,9 @@ impl<D: SessionData> Shared<D> {
         self.flights.run((key, from), || {
             let shared = Arc::clone(self);
             async move {
+                if from == From::Primary {
+                    return cold(shared, key).await;
+                }
                 if from == From::Cold {
                     if let Some(landed) = replica(&shared, key).await {
                         return Ok(landed);
@@ -241,7 +247,7 @@ pub(super) async fn replica<D: SessionData>(
     }
     let generation = shared.hot.generation();
     let lineage = shared.fence.lineage()?;
-    let row = shared.store.load_replica(key).await?;
+    let row = shared.reads.read_copy(key).await?;
     let standing = row.head.standing(shared.clock.now().wall);
     // As with the warm tier: its no is no answer.
     if row.lineage != lineage || standing != Standing::Valid || !leads_to(key, &row.head) {

@@ -7,6 +7,7 @@ use session_core::{
     Device, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId,
 };
 
+use super::places::Place;
 use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{Created, Limit, NewSession, Row};
@@ -119,7 +120,8 @@ impl<D: SessionData> Tiers<D> {
         let id = SessionId::random();
         let minted = Minted::new(self, id);
         let new = self.new_session(id, login, minted.hashes)?;
-        let session = self.begin(new, None).await?;
+        let place = self.shared().place_to_write()?;
+        let session = self.begin(&place, new, None).await?;
         Ok(minted.issued(session))
     }
 
@@ -145,7 +147,8 @@ impl<D: SessionData> Tiers<D> {
             refresh.map(|token| foreign(TokenKind::Refresh, token)),
         );
         let new = self.new_session(SessionId::random(), login, hashes)?;
-        self.begin(new, None).await
+        let place = self.shared().place_to_write()?;
+        self.begin(&place, new, None).await
     }
 
     /// Makes a guest's session a user's, who has just proved to be that user: under a new name and
@@ -228,6 +231,7 @@ impl<D: SessionData> Tiers<D> {
         next: impl Fn(Row) -> NewSession,
     ) -> Result<Issued<D>, Error> {
         let old = session.id();
+        let place = self.shared().place_to_write()?;
         for _ in 0..ATTEMPTS {
             let row = self.row(old).await?;
             let id = SessionId::random();
@@ -245,7 +249,7 @@ impl<D: SessionData> Tiers<D> {
                 refresh: minted.hashes.1,
                 ..next(row)
             };
-            match self.begin(new, Some(renewed)).await {
+            match self.begin(&place, new, Some(renewed)).await {
                 Ok(session) => return Ok(minted.issued(session)),
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -304,13 +308,24 @@ impl<D: SessionData> Tiers<D> {
     }
 
     #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %new.id))]
-    async fn begin(&self, new: NewSession, renewed: Option<Renewed>) -> Result<Session<D>, Error> {
-        let limit = self.config().session.max_per_user.map(|most| Limit {
+    async fn begin(
+        &self,
+        place: &Place,
+        new: NewSession,
+        renewed: Option<Renewed>,
+    ) -> Result<Session<D>, Error> {
+        let config = &self.config().session;
+        let limit = config.max_per_user.map(|most| Limit {
             most,
-            when_full: self.config().session.when_full,
+            when_full: config.when_full,
+        });
+        // One that takes the place of another of the same user makes no more of them.
+        let limit = limit.filter(|_| {
+            let was = renewed.as_ref().and_then(|renewed| renewed.was);
+            was.is_none() || was != new.user
         });
         let tiers = self.clone();
-        self.write(async move |shared: Arc<Shared<D>>| {
+        self.write(place, async move |shared: Arc<Shared<D>>| {
             let (id, user, replaces) = (new.id, new.user, new.replaces);
             let revoked = match shared.store.create(new, limit).await? {
                 Created::Yes { revoked } => revoked,

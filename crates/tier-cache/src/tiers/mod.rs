@@ -131,7 +131,7 @@ pub(crate) struct Shared<D: SessionData> {
     /// What is to be kept in the warm tier.
     fills: mpsc::Sender<Fill>,
     /// For requests that wait for something outside of the process.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// What happened to sessions.
     pub(crate) events: Events,
     /// Uses of sessions, to be noted in the database.

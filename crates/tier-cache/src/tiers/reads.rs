@@ -62,6 +62,8 @@ pub(crate) struct Reads {
     pub(crate) circuit: Arc<Circuit>,
     /// `None`: each by a statement of its own.
     queue: Option<mpsc::Sender<Asked>>,
+    /// The same for the copy of the database.
+    copy: Option<mpsc::Sender<Asked>>,
 }
 
 impl Reads {
@@ -72,6 +74,7 @@ impl Reads {
             store,
             circuit: Arc::new(circuit(&Meter::default())),
             queue: None,
+            copy: None,
         }
     }
 
@@ -86,6 +89,14 @@ impl Reads {
         stop: CancellationToken,
     ) -> Self {
         let circuit = Arc::new(circuit(meter));
+        let copy = config.replica_url.as_ref().map(|_| {
+            let (queue, asked) = mpsc::channel(config.max_waiting);
+            let store = Arc::clone(&store);
+            let read = move |batch| copy_together(Arc::clone(&store), batch);
+            let gather = Gather::new(asked, config, tasks.clone());
+            tasks.spawn(gather.run(stop.clone(), read));
+            queue
+        });
         // As many as may wait for one at all; each has a place.
         let (queue, asked) = mpsc::channel(config.max_waiting);
         let gather = Gather::new(asked, config, tasks.clone());
@@ -101,26 +112,38 @@ impl Reads {
             store,
             circuit,
             queue: Some(queue),
+            copy,
         }
     }
 
     /// The row that a key leads to, by a statement that begins after this is called.
     pub(super) async fn read(&self, key: Key, leased: Leased) -> Answer {
-        if let Some(queue) = &self.queue {
-            let (answer, answered) = oneshot::channel();
-            let asked = Asked {
-                key,
-                leased,
-                answer,
-            };
-            if queue.send(asked).await.is_ok()
-                && let Ok(answer) = answered.await
-            {
-                return answer;
-            }
+        match ask(self.queue.as_ref(), key, leased).await {
+            Some(answer) => answer,
+            None => Ok(self.store.load(key).await?.into()),
         }
-        Ok(self.store.load(key).await?.into())
     }
+
+    /// The row as a copy of the database has it, if there is one and it has.
+    pub(super) async fn read_copy(&self, key: Key) -> Option<Row> {
+        match ask(self.copy.as_ref(), key, Leased::NotAsked).await {
+            Some(Ok(Read::Row(row))) => Some(*row),
+            Some(_) => None,
+            None => self.store.load_replica(vec![key]).await.pop(),
+        }
+    }
+}
+
+/// `None` if there is no queue, or nobody reads from it any more.
+async fn ask(queue: Option<&mpsc::Sender<Asked>>, key: Key, leased: Leased) -> Option<Answer> {
+    let (answer, answered) = oneshot::channel();
+    let asked = Asked {
+        key,
+        leased,
+        answer,
+    };
+    queue?.send(asked).await.ok()?;
+    answered.await.ok()
 }
 
 struct Gather {
@@ -220,14 +243,32 @@ async fn read_together(
         _ => circuit.answered(),
     }
     match rows {
-        Ok(rows) => {
-            let rows = by_key(&rows);
+        Ok(rows) => answer_each(batch, &rows),
+        // One of them may be why: what its row holds is nothing to the others.
+        Err(error) if !error.transient && batch.len() > 1 => {
             for Asked { key, answer, .. } in batch {
-                let row = rows.get(&key).map(|row| Row::clone(row));
-                let _ = answer.send(Ok(row.into()));
+                let _ = answer.send(store.load(key).await.map(Into::into));
             }
         }
         Err(error) => answer_all(batch, &error),
+    }
+}
+
+/// From the copy; whatever it does not tell is asked of the database itself.
+async fn copy_together(store: Arc<dyn ColdStore>, mut batch: Vec<Asked>) {
+    batch.retain(|asked| !asked.answer.is_closed());
+    if batch.is_empty() {
+        return;
+    }
+    let keys = batch.iter().map(|asked| asked.key).collect();
+    answer_each(batch, &store.load_replica(keys).await);
+}
+
+fn answer_each(batch: Vec<Asked>, rows: &[Row]) {
+    let rows = by_key(rows);
+    for Asked { key, answer, .. } in batch {
+        let row = rows.get(&key).map(|row| Row::clone(row));
+        let _ = answer.send(Ok(row.into()));
     }
 }
 

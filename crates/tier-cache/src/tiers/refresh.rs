@@ -8,6 +8,7 @@ use std::sync::Arc;
 use session_core::{KeyHash, Salt, Token, TokenKind};
 
 use super::login::prolonged;
+use super::places::Place;
 use super::read::Shown;
 use super::{ATTEMPTS, Issued, Shared, Tiers};
 use crate::cold::{Change, Rotation, Row};
@@ -54,6 +55,7 @@ impl<D: SessionData> Tiers<D> {
         }
         let hash = keys.hash(token);
         let shared = self.shared();
+        let place = shared.place_to_write()?;
         for _ in 0..ATTEMPTS {
             let row = self.row(token.id()).await?;
             let now = shared.clock.now().wall;
@@ -61,27 +63,29 @@ impl<D: SessionData> Tiers<D> {
                 _ if row.head.refresh == Some(hash) => Salt::random(),
                 Some(last)
                     if last.previous == hash
-                        && now.since(last.at) <= self.config().session.refresh_grace =>
+                        && row.read_at.since(last.at) <= self.config().session.refresh_grace =>
                 {
                     let traded = Traded::new(self, token, last.salt);
-                    return self.answer(token, traded).await;
+                    return self.answer(&place, token, traded).await;
                 }
-                _ => return Err(self.reused(token, &row).await?),
+                _ => return Err(self.reused(&place, token, &row).await?),
             };
             let traded = Traded::new(self, token, salt);
             let change = Change {
                 expires_at: Some(prolonged(self, &row, now)),
+                last_seen_at: Some(now.max(row.head.last_seen_at)),
                 access: Some(traded.hashes.0),
                 refresh: Some(traded.hashes.1),
                 rotation: Some(Rotation {
                     previous: hash,
                     salt,
-                    at: now,
+                    // By the clock that all nodes share: by another's, a retry might look like reuse.
+                    at: row.read_at,
                 }),
                 ..Change::default()
             };
             let shown = Shown::Refresh(traded.hashes.1);
-            let changed = self.change(token.id(), row.head.version, shown, change);
+            let changed = self.change(&place, token.id(), row.head.version, shown, change);
             if let Some(session) = changed.await? {
                 shared.events.tell(Event::Refreshed {
                     session: token.id(),
@@ -94,23 +98,30 @@ impl<D: SessionData> Tiers<D> {
     }
 
     /// What was traded for the token a moment ago, by another request or on another node.
-    async fn answer(&self, token: &Token, traded: Traded) -> Result<Issued<D>, Error> {
+    async fn answer(
+        &self,
+        place: &Place,
+        token: &Token,
+        traded: Traded,
+    ) -> Result<Issued<D>, Error> {
         let (tiers, id) = (self.clone(), token.id());
         let shown = Shown::Refresh(traded.hashes.1);
         let session = self
-            .write(async move |shared: Arc<Shared<D>>| shared.land_written(id, tiers, shown).await)
+            .write(place, async move |shared: Arc<Shared<D>>| {
+                shared.land_written(id, tiers, shown).await
+            })
             .await?;
         Ok(traded.issued(session))
     }
 
     /// Ends the session of a token that was traded in before.
-    async fn reused(&self, token: &Token, row: &Row) -> Result<Error, Error> {
+    async fn reused(&self, place: &Place, token: &Token, row: &Row) -> Result<Error, Error> {
         let session = token.id();
         self.shared().events.tell(Event::ReuseDetected {
             session,
             user: row.head.user.as_ref().map(|user| user.id),
         });
-        self.revoke_for(session, Reason::Reuse).await?;
+        self.revoke_from(place, session, Reason::Reuse).await?;
         Ok(Refusal::Reused.into())
     }
 }

@@ -8,6 +8,7 @@ use futures_util::stream::iter;
 use serde::Serialize;
 use session_core::{Device, Key, SessionId, Standing, Timestamp, UserId, Version};
 
+use super::places::Place;
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
 use crate::cold::Scope;
@@ -102,7 +103,17 @@ impl<D: SessionData> Tiers<D> {
     /// As [`revoke`](Self::revoke).
     #[tracing::instrument(level = "debug", name = "session.revoke", skip_all, fields(session = %id))]
     pub async fn revoke_for(&self, id: SessionId, reason: Reason) -> Result<Receipt, Error> {
-        self.write(async move |shared: Arc<Shared<D>>| {
+        let place = self.shared().place_to_write()?;
+        self.revoke_from(&place, id, reason).await
+    }
+
+    pub(super) async fn revoke_from(
+        &self,
+        place: &Place,
+        id: SessionId,
+        reason: Reason,
+    ) -> Result<Receipt, Error> {
+        self.write(place, async move |shared: Arc<Shared<D>>| {
             let revoked = shared.store.revoke(id, shared.clock.now().wall).await;
             let was_active = revoked.inspect_err(|error| {
                 tracing::warn!(%error, session = %id, ?reason, "a session could not be revoked");
@@ -136,7 +147,8 @@ impl<D: SessionData> Tiers<D> {
     pub async fn revoke_all(&self, scope: Scope) -> Result<Receipt, Error> {
         /// Sessions in a transaction, so that none locks many for long.
         const BATCH: u32 = 500;
-        self.write(async move |shared: Arc<Shared<D>>| {
+        let place = self.shared().place_to_write()?;
+        self.write(&place, async move |shared: Arc<Shared<D>>| {
             let mut revoked = 0;
             loop {
                 let now = shared.clock.now().wall;
@@ -161,6 +173,7 @@ impl<D: SessionData> Tiers<D> {
     pub async fn list(&self, user: UserId) -> Result<Vec<Listed>, Error> {
         const MOST: u32 = 1000;
         let shared = self.shared();
+        let _place = shared.place_to_write()?;
         let now = shared.clock.now().wall;
         let rows = shared.store.list(user, now, MOST).await?.into_iter();
         let valid = rows.filter(|row| row.head.standing(now) == Standing::Valid);

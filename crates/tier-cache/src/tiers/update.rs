@@ -1,14 +1,16 @@
 //! How what a session holds is changed.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_core::{Head, Key, SessionId, Version};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::load::From;
 use super::login::bounded_text;
+use super::places::Place;
 use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{Change, Row};
@@ -34,7 +36,8 @@ impl<D: SessionData> Tiers<D> {
         mut change: impl FnMut(&mut D),
     ) -> Result<Session<D>, Error> {
         let id = session.id();
-        let _turn = self.shared().turns.take(id).await;
+        let place = self.shared().place_to_write()?;
+        let _turn = self.shared().turns.take(id).await?;
         let mut body = session.body_if_here();
         let mut version = session.version();
         for _ in 0..ATTEMPTS {
@@ -42,7 +45,10 @@ impl<D: SessionData> Tiers<D> {
                 Some(body) => (body, version),
                 None => {
                     let newest = self.reread(Key::Id(id), session.shown()).await?;
-                    let newest = newest.body().await?;
+                    let newest = match newest.body_if_here() {
+                        Some(body) => body,
+                        None => self.whole(id, newest.version()).await?,
+                    };
                     // The body's own: it may be a later one than the session's.
                     version = newest.version();
                     (newest, version)
@@ -54,7 +60,10 @@ impl<D: SessionData> Tiers<D> {
                 data: Some(data::write(&data, self.config().session.max_data.as_u64())?),
                 ..Change::default()
             };
-            if let Some(session) = self.change(id, at, session.shown(), changed).await? {
+            if let Some(session) = self
+                .change(&place, id, at, session.shown(), changed)
+                .await?
+            {
                 return Ok(session);
             }
         }
@@ -79,7 +88,8 @@ impl<D: SessionData> Tiers<D> {
         name: &str,
         may: impl Fn(&Row) -> bool,
     ) -> Result<Session<D>, Error> {
-        let _turn = self.shared().turns.take(id).await;
+        let place = self.shared().place_to_write()?;
+        let _turn = self.shared().turns.take(id).await?;
         for _ in 0..ATTEMPTS {
             let row = self.row(id).await?;
             if !may(&row) {
@@ -89,7 +99,7 @@ impl<D: SessionData> Tiers<D> {
                 label: Some(bounded_text(name.into())),
                 ..Change::default()
             };
-            let changed = self.change(id, row.head.version, Shown::Nothing, change);
+            let changed = self.change(&place, id, row.head.version, Shown::Nothing, change);
             if let Some(session) = changed.await? {
                 return Ok(session);
             }
@@ -128,13 +138,14 @@ impl<D: SessionData> Tiers<D> {
     /// Makes a change if the session is still at `version`; `None` if it is not.
     pub(super) async fn change(
         &self,
+        place: &Place,
         id: SessionId,
         version: Version,
         shown: Shown,
         change: Change,
     ) -> Result<Option<Session<D>>, Error> {
         let tiers = self.clone();
-        self.write(async move |shared: Arc<Shared<D>>| {
+        self.write(place, async move |shared: Arc<Shared<D>>| {
             if !shared.store.update(id, version, change).await? {
                 return Ok(None);
             }
@@ -164,21 +175,62 @@ impl<D: SessionData> Session<D> {
 /// Whose turn it is to change a session, among the requests of this node: those of one session go
 /// one after the other, where all at once would make each but one try again. Nothing rests on it;
 /// the database decides.
-pub(crate) struct Turns([Semaphore; Self::QUEUES]);
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<SessionId, Arc<Semaphore>>>);
 
 impl Turns {
-    /// Sessions share them by chance.
-    const QUEUES: usize = 64;
     /// Then one goes ahead all the same. Long, since all who wait would do so at once.
     const PATIENCE: Duration = Duration::from_secs(5);
+    /// Who waits for one session's at once; nobody shall take all places for one session.
+    const MOST: usize = 512;
 
-    pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| Semaphore::new(1)))
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] where too many wait already.
+    async fn take(&self, id: SessionId) -> Result<Turn<'_>, Error> {
+        let mut turn = {
+            let mut queues = self.lock();
+            let queue = queues
+                .entry(id)
+                .or_insert_with(|| Arc::new(Semaphore::new(1)));
+            if Arc::strong_count(queue) > Self::MOST {
+                return Err(Error::Conflict { attempts: 0 });
+            }
+            Turn {
+                turns: self,
+                id,
+                queue: Arc::clone(queue),
+                permit: None,
+            }
+        };
+        let queue = Arc::clone(&turn.queue);
+        let permit = timeout(Self::PATIENCE, queue.acquire_owned()).await;
+        turn.permit = permit.ok().and_then(Result::ok);
+        Ok(turn)
     }
 
-    async fn take(&self, id: SessionId) -> Option<SemaphorePermit<'_>> {
-        let queue = usize::from(id.as_bytes()[15]) % Self::QUEUES;
-        let turn = timeout(Self::PATIENCE, self.0[queue].acquire()).await;
-        turn.ok()?.ok()
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Semaphore>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in a session's queue, and its turn, unless it lost patience. The last one takes the queue
+/// away.
+struct Turn<'a> {
+    turns: &'a Turns,
+    id: SessionId,
+    queue: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queues = self.turns.lock();
+        // It holds on to the queue too.
+        drop(self.permit.take());
+        // The map's and ours: nobody else waits, nor can begin to while it is locked.
+        if Arc::strong_count(&self.queue) == 2 {
+            queues.remove(&self.id);
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use session_core::{Head, Key, KeyHash, SessionId, Standing, UserId, Version};
 
 use super::load::warm_record;
+use super::places::Place;
 use super::read::{Shown, Verdict, verdict};
 use super::reads::left_alone;
 use super::{Shared, Tiers};
@@ -25,6 +26,7 @@ impl<D: SessionData> Tiers<D> {
     /// Drives a write to its end even if the caller goes away.
     pub(super) async fn write<T, F>(
         &self,
+        place: &Place,
         work: impl FnOnce(Arc<Shared<D>>) -> F,
     ) -> Result<T, Error>
     where
@@ -35,12 +37,16 @@ impl<D: SessionData> Tiers<D> {
         if shared.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        let _place = shared.place_to_write()?;
         let circuit = &shared.reads.circuit;
         if !circuit.may_ask() {
             return Err(left_alone().into());
         }
-        match shared.tasks.spawn(work(Arc::clone(shared))).await {
+        let (work, place) = (work(Arc::clone(shared)), place.clone());
+        let work = async move {
+            let _place = place;
+            work.await
+        };
+        match shared.tasks.spawn(work).await {
             // A failure may be the row's, which somebody has locked; so it does not count.
             Ok(result) => result.inspect(|_| circuit.answered()),
             Err(_) => Err(Error::ShuttingDown),

@@ -149,6 +149,16 @@ async fn changes_are_told_since_a_mark_and_cut_at_the_limit(cold: Cold) {
         ids.push(session.id);
         store.create(session, None).await.unwrap();
     }
+    // Of what was only added nobody can hold anything older.
+    let changes = store.changes(start.up_to, 100).await.unwrap();
+    assert!(changes.sessions.is_empty());
+    for &id in &ids {
+        let change = Change {
+            label: Some("changed".into()),
+            ..Change::default()
+        };
+        assert!(store.update(id, Version::new(1), change).await.unwrap());
+    }
     let changes = store.changes(start.up_to, 100).await.unwrap();
     assert_eq!(changes.sessions.len(), 5);
     assert_eq!(changes.complete_since, start.up_to);

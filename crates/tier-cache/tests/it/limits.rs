@@ -11,10 +11,13 @@ on_both!(
     v7_1_2_where_more_are_refused_fifty_logins_at_once_make_as_many_as_allowed,
     the_session_that_makes_room_is_the_one_not_used_for_longest,
     a_rotation_needs_no_room,
+    a_rotation_needs_no_room_where_the_limit_was_lowered,
+    sessions_that_ended_for_not_being_used_take_no_room,
     v7_3_1_an_unused_session_ends_and_one_that_is_used_on_another_node_does_not,
     v7_3_2_a_session_ends_however_much_it_is_used,
     a_hundred_thousand_uses_of_a_hundred_sessions_are_a_hundred_row_writes,
     what_was_not_noted_yet_is_noted_at_the_end,
+    a_session_that_was_just_refreshed_is_not_idle,
 );
 
 async fn live(service: &Service) -> u32 {
@@ -236,4 +239,51 @@ async fn what_was_not_noted_yet_is_noted_at_the_end(cold: Cold) {
     node.find(issued.access).await.unwrap();
     assert!(node.shutdown(Duration::from_secs(60)).await);
     assert_eq!(touches(&service.cold), 1);
+}
+
+/// As before a deploy with another limit; one session takes the place of another all the same.
+async fn a_rotation_needs_no_room_where_the_limit_was_lowered(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let before = service.node().await;
+    let ada = service.cold.add_user("ada");
+    let mut issued = before.login(Login::user(ada)).await.unwrap();
+    for _ in 0..4 {
+        issued = before.login(Login::user(ada)).await.unwrap();
+    }
+    let node = service.node_with(limited(&service, WhenFull::Refuse)).await;
+    let session = node.find(issued.access).await.unwrap();
+    let again = node.reauthenticate(&session, 2).await;
+    assert!(again.is_ok(), "{:?}", again.err());
+}
+
+/// They are in no list of devices, so their user could end none of them.
+async fn sessions_that_ended_for_not_being_used_take_no_room(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let mut config = limited(&service, WhenFull::Refuse);
+    config.session.touch_interval = Duration::from_secs(1);
+    config.session.idle_ttl = Some(Duration::from_secs(60));
+    let clock = Clock::manual();
+    let node: Tiers<Basket> = Tiers::builder(config, service.keys())
+        .clock(clock.clone())
+        .start()
+        .await
+        .unwrap();
+    let ada = service.cold.add_user("ada");
+    for _ in 0..3 {
+        node.login(Login::user(ada)).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(10 * 60));
+    assert_eq!(node.list(ada.into()).await.unwrap(), []);
+    node.login(Login::user(ada)).await.unwrap();
+}
+
+async fn a_session_that_was_just_refreshed_is_not_idle(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let clock = Clock::manual();
+    let node = on_one_clock(&service, &clock).await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    clock.advance(9 * MINUTE);
+    let issued = node.refresh(&issued.refresh).await.unwrap();
+    clock.advance(9 * MINUTE);
+    node.find(issued.access).await.unwrap();
 }

@@ -5,6 +5,7 @@ mod cold;
 mod config;
 mod counting;
 mod fence;
+mod freshness;
 mod leaks;
 mod life;
 mod limits;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use session_core::SessionId;
 use testbed::Cluster;
 use tier_cache::cold::{ColdStore, Mark, PostgresStore, Version};
 use tier_cache::{Clock, Login, Refusal, Scope, Strictness, Tier, Tiers};
@@ -335,4 +336,73 @@ async fn a_prepared_transaction_is_heard_when_it_commits_however_late() {
         node.find(issued.access.clone()).await.is_err()
     })
     .await;
+}
+
+/// Uses are noted in the order of the ids, and sessions revoked in that of the table: each may wait
+/// for what the other has locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn noting_uses_fails_no_revocation() {
+    const SESSIONS: u32 = 500;
+    const ROUNDS: u64 = 100;
+    let cold = Cold::postgres();
+    let store = crate::cold::open(&cold).await.unwrap();
+    let ids = cold.sql(&format!(
+        "INSERT INTO sessions (id, expires_at) \
+         SELECT gen_random_uuid(), now() + interval '1 hour' FROM generate_series(1, {SESSIONS}) \
+         RETURNING id"
+    ));
+    let ids: Vec<SessionId> = ids.lines().map(|id| id.trim().parse().unwrap()).collect();
+    let mut failed = Vec::new();
+    for round in 0..ROUNDS {
+        let at = crate::cold::millis(crate::cold::LATER + round as i64);
+        let noting = async {
+            tokio::time::sleep(Duration::from_millis(round / 10)).await;
+            let seen = ids.iter().map(|&id| (id, at)).collect();
+            store.touch(seen, Duration::ZERO).await
+        };
+        let revoking = async {
+            tokio::time::sleep(Duration::from_millis(round % 10)).await;
+            store.revoke_all(Scope::everyone(), at, SESSIONS).await
+        };
+        let (_, revoked) = tokio::join!(noting, revoking);
+        failed.extend(revoked.err());
+        cold.sql("UPDATE sessions SET is_active = true, revoked_at = NULL");
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {ROUNDS}: {}",
+        failed.len(),
+        failed[0]
+    );
+}
+
+/// A guest who changes one session as fast as can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_session_delay_nobody_elses() {
+    let service = Service::without_redis(Cold::postgres());
+    let node = service.node().await;
+    let busy = node.login(Login::guest()).await.unwrap().session;
+    // They have no more to do with each other than by their ids.
+    let other = loop {
+        let other = node.login(Login::guest()).await.unwrap().session;
+        let last = |session: &tier_cache::Session<Basket>| session.id().as_bytes()[15] % 64;
+        if last(&other) == last(&busy) {
+            break other;
+        }
+    };
+    let mut changes = tokio::task::JoinSet::new();
+    for _ in 0..2000 {
+        let busy = busy.clone();
+        changes.spawn(async move { busy.update(|basket| basket.count += 1).await.map(drop) });
+    }
+    eventually("many wait", async || {
+        busy.tiers().find(busy.id()).await.unwrap().version().get() > 5
+    })
+    .await;
+    other.update(|basket| basket.count += 1).await.unwrap();
+    // It did not wait for all of these.
+    while let Some(changed) = changes.try_join_next() {
+        drop(changed.unwrap());
+    }
+    assert!(!changes.is_empty());
 }

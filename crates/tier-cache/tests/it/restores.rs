@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testbed::{Cluster, SqliteFile};
 use tier_cache::cold::{ColdStore as _, Lineage, Mark, SqliteStore};
-use tier_cache::{Issued, Login, Refusal, Tier, Tiers};
+use tier_cache::{Issued, Login, Refusal, Strictness, Tier, Tiers};
 
 use crate::support::{Basket, Cold, Service, eventually};
 
@@ -167,4 +167,29 @@ async fn a_lineage_is_renewed_once_however_many_nodes_notice() {
     store.renew_lineage(first).await.unwrap();
     assert_eq!(lineage().await, second);
     assert_ne!(second, Lineage::ONLY);
+}
+
+/// A cached *no* is of the lost history too. What made it one, a refresh, is what was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_a_token_that_is_good_again_is_not_remembered_as_replaced() {
+    let service = Service::without_redis(Cold::sqlite());
+    let node = service.node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    service
+        .cold
+        .sql("CREATE TABLE backup AS SELECT * FROM sessions");
+    node.refresh(&issued.refresh).await.unwrap();
+    let refused = node.find(issued.access.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Replaced), "{refused}");
+    service.cold.sql(
+        "UPDATE sessions SET access_jti = backup.access_jti, \
+            refresh_token_hash = backup.refresh_token_hash FROM backup; \
+         UPDATE session_history SET lineage = random()",
+    );
+    // Many polls later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(node.health().is_trusting());
+    let found = node.find(issued.access.clone()).await;
+    let row = node.find_strict(issued.access, Strictness::Row).await;
+    assert!(row.is_ok() && found.is_ok(), "{found:?}, and {row:?}");
 }

@@ -16,6 +16,9 @@ use crate::support::{Basket, Cold, Service, eventually, on_both};
 on_both!(
     many_sessions_that_are_missed_together_are_all_found,
     whoever_finds_no_place_to_wait_is_refused_at_once,
+    callers_who_go_away_leave_no_more_writes_than_may_wait,
+    no_more_wait_to_refresh_than_may_wait,
+    no_more_wait_to_update_one_session_than_may_wait,
 );
 
 const CROWD: usize = 10_000;
@@ -329,4 +332,105 @@ async fn a_session_in_use_is_loaded_anew_before_it_would_be_hot_no_longer() {
     eventually("that was all", async || used(100).await == 0).await;
     clock.advance(50 * minute);
     assert_eq!(used(100).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_sessions_at_once_are_few_statements_where_there_is_a_replica_too() {
+    let service = Service::new(Cold::postgres());
+    let mut config = patient(service.quiet());
+    config.cold.replica_url = Some(service.cold.url());
+    config.cold.replica_timeout = Duration::from_secs(60);
+    let node = service.node_with(config).await;
+    let ids = sessions(&service.cold, CROWD);
+    let (tiers, cost) = counted(&service, crowd(&node, &ids)).await;
+    assert!(tiers.iter().all(|&tier| tier == Tier::Cold));
+    assert!(cost.sql <= 100, "{} statements", cost.sql);
+}
+
+/// A node with so many places, whose store has so many answers left for logins.
+async fn narrow(service: &Service, places: usize) -> (Arc<Slow>, Tiers<Basket>) {
+    let mut config = service.config();
+    config.cold.max_waiting = places;
+    config.cold.load_timeout = Duration::from_millis(100);
+    let slow = Slow::on(&service.cold, 1000).await;
+    let node = Tiers::builder(config, service.keys())
+        .store(slow.clone())
+        .start()
+        .await
+        .unwrap();
+    (slow, node)
+}
+
+async fn callers_who_go_away_leave_no_more_writes_than_may_wait(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let (slow, node) = narrow(&service, 2).await;
+    slow.stop();
+    let before = slow.read();
+    for _ in 0..50 {
+        let login = node.login(Login::guest());
+        // Its client is gone by then.
+        drop(tokio::time::timeout(Duration::from_millis(100), login).await);
+    }
+    let waiting = slow.read() - before;
+    assert!(waiting <= 2, "{waiting} writes are under way");
+}
+
+async fn no_more_wait_to_refresh_than_may_wait(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let (slow, node) = narrow(&service, 2).await;
+    let mut issued = Vec::new();
+    for _ in 0..50 {
+        issued.push(node.login(Login::guest()).await.unwrap());
+    }
+    slow.stop();
+    let mut waiting: Vec<_> = issued
+        .iter()
+        .map(|issued| Box::pin(node.refresh(&issued.refresh)))
+        .collect();
+    let mut pending = 0;
+    for refresh in &mut waiting {
+        pending += usize::from(futures_util::poll!(refresh).is_pending());
+    }
+    assert!(pending <= 2, "{pending} wait");
+}
+
+async fn no_more_wait_to_update_one_session_than_may_wait(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let (slow, node) = narrow(&service, 2).await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    slow.stop();
+    let mut updates = JoinSet::new();
+    for _ in 0..50 {
+        let session = issued.session.clone();
+        updates.spawn(async move { session.update(|basket| basket.count += 1).await.map(drop) });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    while updates.try_join_next().is_some() {}
+    assert!(updates.len() <= 2, "{} wait", updates.len());
+}
+
+/// What one row holds is nothing to the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_fails_nobody_else() {
+    let service = Service::without_redis(Cold::sqlite());
+    service.node().await;
+    let ids = sessions(&service.cold, 200);
+    service.cold.sql(&format!(
+        "UPDATE sessions SET label = CAST(x'4dfc6c6c6572' AS TEXT) WHERE id = '{}'",
+        ids[100]
+    ));
+    let mut config = patient(service.config());
+    config.cold.load_concurrency = 1;
+    let node = service.node_with(config).await;
+    let found = join_all(ids.iter().map(|&id| {
+        let node = node.clone();
+        async move {
+            tokio::spawn(async move { node.find(id).await })
+                .await
+                .unwrap()
+        }
+    }))
+    .await;
+    let failed = found.iter().filter(|found| found.is_err()).count();
+    assert!(failed <= 1, "{failed} of 200 are not found");
 }

@@ -52,7 +52,8 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_idle_check CHECK (idle_seconds > 0)
 );
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
-CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark);
+-- Logins are no changes that a node asks for.
+CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark) WHERE version > 1;
 CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);
 
 -- Counts what each user's sessions and summary have to do with each other: see sessions_number_change.
@@ -217,6 +218,8 @@ CREATE FUNCTION users_touch_sessions() RETURNS trigger
 BEGIN
     INSERT INTO session_users AS known (user_id) VALUES (NEW.id)
         ON CONFLICT (user_id) DO UPDATE SET changes = known.changes + 1;
+    -- In the order in which everybody locks many.
+    PERFORM 1 FROM sessions WHERE user_id = NEW.id ORDER BY id FOR UPDATE;
     UPDATE sessions SET version = version + 1 WHERE user_id = NEW.id;
     RETURN NULL;
 END $$;

@@ -48,7 +48,8 @@ CREATE TABLE sessions (
     changed_at_mark    INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
-CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark);
+-- Logins are no changes that a node asks for.
+CREATE INDEX sessions_changed_at_mark_idx ON sessions (changed_at_mark) WHERE version > 1;
 CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);
 
 -- What a deleted session leaves behind, so that no cache can bring it back.

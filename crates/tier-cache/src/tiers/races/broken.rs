@@ -71,7 +71,7 @@ pub(super) fn replica(shared: &Arc<Shared<()>>) -> Option<Landed<()>> {
         return None;
     }
     let generation = shared.hot.generation();
-    let row = now(shared.store.load_replica(Key::Id(SESSION)))?;
+    let row = now(shared.store.load_replica(vec![Key::Id(SESSION)])).pop()?;
     let entry = Entry::cold(row, shared.clock.now(), generation, &shared.config.hot);
     let entry = shared
         .hot

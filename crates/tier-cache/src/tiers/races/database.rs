@@ -50,6 +50,7 @@ impl Database {
             head,
             changed_at: Mark::new(1),
             lineage: Lineage::ONLY,
+            read_at: now,
             ttl: None,
             rotation: None,
             body,
@@ -142,11 +143,11 @@ impl ColdStore for Database {
         Ok(Some(self.snapshot().row))
     }
 
-    async fn load_replica(&self, _: Key) -> Option<Row> {
+    async fn load_replica(&self, _: Vec<Key>) -> Vec<Row> {
         step();
         let row = self.truth().replica.clone();
         step();
-        row
+        Vec::from_iter(row)
     }
 
     async fn changes(&self, since: Mark, _: u32) -> Result<Changes, StoreError> {
