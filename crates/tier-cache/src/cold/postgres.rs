@@ -146,6 +146,10 @@ fn create_schema(namespace: &Namespace) -> String {
              IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{namespace}') THEN \
                  CREATE SCHEMA \"{namespace}\"; \
              END IF; \
+             IF NOT has_schema_privilege('{namespace}', 'USAGE') THEN \
+                 RAISE EXCEPTION 'cold.namespace: the role % may not use the schema {namespace}: \
+                     GRANT USAGE, CREATE ON SCHEMA \"{namespace}\" TO it', current_user; \
+             END IF; \
              IF current_schema() IS DISTINCT FROM '{namespace}' THEN \
                  RAISE EXCEPTION 'cold.namespace: the connection uses the schema %, not {namespace}: \
                      a pooler before the server must pass on the startup parameter options', current_schema(); \

@@ -32,17 +32,10 @@ impl SqliteStore {
             connect: config.connect_timeout,
             statement: config.statement_timeout,
         };
-        let path = match config.url.strip_prefix("sqlite://") {
-            Some(path) if !path.is_empty() && !path.contains(":memory:") => {
-                within(path, config.namespace.as_ref())
-            }
-            _ => {
-                return Err(StoreError::permanent(
-                    "open",
-                    "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db",
-                ));
-            }
-        };
+        let path = file(&config.url, config.namespace.as_ref()).ok_or_else(|| {
+            let reason = "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
+            StoreError::permanent("open", reason)
+        })?;
         let busy_timeout = config.statement_timeout.as_millis();
         let pool = |size| {
             let mut manager = ManagerConfig::default();
@@ -109,18 +102,64 @@ impl SqliteStore {
     }
 }
 
-/// A namespace has a file of its own: in SQLite, what another database calls a schema is a file.
-fn within(path: &str, namespace: Option<&Namespace>) -> String {
+/// The file that a URL names, or that of a namespace beside it: in SQLite, what another database calls
+/// a schema is a file.
+fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
+    let path = url.strip_prefix("sqlite://")?;
+    if path.is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
+        return None;
+    }
     let Some(namespace) = namespace else {
-        return path.into();
+        return Some(path.into());
     };
-    let path = Path::new(path);
-    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    let plain = Path::new(path);
+    // Neither a URI, nor a folder.
+    if path.starts_with("file:") || path.ends_with('/') {
+        return None;
+    }
+    let mut name = plain.file_name().and(plain.file_stem())?.to_owned();
     name.push(".");
     name.push(namespace.as_str());
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
+    name.push(".");
+    // Never none: `plain` and the namespace `db` shall not be `plain.db`.
+    name.push(plain.extension().unwrap_or("sqlite".as_ref()));
+    Some(plain.with_file_name(name).to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_a_file_beside_the_one_that_is_named() {
+        let shop: Namespace = "shop".parse().unwrap();
+        let named = |url| file(url, Some(&shop));
+        for (url, expected) in [
+            ("sqlite://sessions.db", "sessions.shop.db"),
+            (
+                "sqlite:///var/lib/app/sessions.db",
+                "/var/lib/app/sessions.shop.db",
+            ),
+            ("sqlite://über.v1.db", "über.v1.shop.db"),
+            ("sqlite://plain", "plain.shop.sqlite"),
+            ("sqlite://./.hidden", "./.hidden.shop.sqlite"),
+        ] {
+            assert_eq!(named(url).as_deref(), Some(expected), "{url}");
+            let plain = url.strip_prefix("sqlite://");
+            assert_eq!(file(url, None).as_deref(), plain);
+        }
+        for url in [
+            "sqlite://",
+            "sqlite://..",
+            "sqlite://folder/",
+            "sqlite://:memory:",
+            "sqlite://file:a.db?mode=memory",
+            "sqlite://file:a.db",
+            "postgres://a",
+        ] {
+            assert_eq!(named(url), None, "{url}");
+        }
+        assert_eq!(file("sqlite://file:a.db?mode=memory", None), None);
+        assert!(file("sqlite://file:a.db", None).is_some());
     }
-    path.with_file_name(name).to_string_lossy().into_owned()
 }

@@ -247,7 +247,10 @@ async fn a_schema_that_is_there_need_not_be_made() {
             .contains(&format!("permission denied for database {name}")),
         "{error}"
     );
-    cold.sql(&format!("CREATE SCHEMA shop AUTHORIZATION {role}"));
+    cold.sql("CREATE SCHEMA shop");
+    let error = store.migrate().await.unwrap_err();
+    assert!(error.to_string().contains("GRANT USAGE"), "{error}");
+    cold.sql(&format!("ALTER SCHEMA shop OWNER TO {role}"));
     store.migrate().await.unwrap();
     let tables =
         "SELECT count(*) FROM pg_tables WHERE schemaname = 'shop' AND tablename = 'sessions'";
