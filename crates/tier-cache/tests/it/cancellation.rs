@@ -1,0 +1,115 @@
+//! Clients go away whenever they like: nothing is left behind, and nobody gets another's answer.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use tier_cache::{ByteSize, Login, Refusal, Tiers};
+use tokio::task::JoinSet;
+
+use crate::support::{Basket, Cold, Service, eventually, on_both};
+
+on_both!(requests_that_are_cancelled_anywhere_cross_no_answers,);
+
+/// Polls a future so many times at most; `None` if it was not done by then.
+async fn polled<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut left = times;
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// A small generator, so that the schedule is the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Fifty thousand requests on each database, of forty sessions, by keys of each kind, on a node that keeps next to
+/// nothing hot: each has Redis or the database answer, and most are dropped before they are done.
+async fn requests_that_are_cancelled_anywhere_cross_no_answers(cold: Cold) {
+    const CLIENTS: u64 = 50;
+    const REQUESTS: u64 = 1000;
+    let service = Service::new(cold);
+    let mut config = service.config();
+    config.hot.capacity = ByteSize::b(1);
+    config.cold.batch_size = 5;
+    config.cold.load_timeout = Duration::from_secs(120);
+    let node: Tiers<Basket> = service.node_with(config).await;
+    let mut sessions = Vec::new();
+    for n in 0..40 {
+        let login = Login::guest().data(Basket::of(&format!("basket {n}")));
+        sessions.push(node.login(login).await.unwrap());
+    }
+    let sessions = Arc::new(sessions);
+    let (done, cancelled) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut clients = JoinSet::new();
+    for client in 1..=CLIENTS {
+        let (node, sessions) = (node.clone(), Arc::clone(&sessions));
+        let (done, cancelled) = (Arc::clone(&done), Arc::clone(&cancelled));
+        clients.spawn(async move {
+            let mut random = Random(client.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            for _ in 0..REQUESTS {
+                let n = random.below(sessions.len() as u64) as usize;
+                let issued = &sessions[n];
+                let patience = random.below(6) as u32;
+                let body = random.below(4) == 0;
+                let asking = async {
+                    let found = node.find(issued.access.clone()).await?;
+                    assert_eq!(found.id(), issued.session.id());
+                    if body {
+                        let body = found.body().await?;
+                        let basket = Basket::of(&format!("basket {n}"));
+                        assert_eq!(body.data().unwrap(), &basket);
+                    }
+                    Ok::<_, Refusal>(())
+                };
+                match polled(patience, asking).await {
+                    Some(found) => {
+                        found.unwrap();
+                        done.fetch_add(1, Relaxed);
+                    }
+                    None => drop(cancelled.fetch_add(1, Relaxed)),
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+    let (done, cancelled) = (done.load(Relaxed), cancelled.load(Relaxed));
+    assert_eq!(done + cancelled, CLIENTS * REQUESTS);
+    assert!(
+        done > 1000 && cancelled > 1000,
+        "{done} done, {cancelled} cancelled"
+    );
+
+    // All that was begun has ended, and has left every connection and every place as it was.
+    eventually("all is idle", async || {
+        node.shutdown(Duration::from_millis(1)).await
+    })
+    .await;
+    for issued in sessions.iter() {
+        let found = service
+            .node()
+            .await
+            .find(issued.access.clone())
+            .await
+            .unwrap();
+        assert_eq!(found.id(), issued.session.id());
+    }
+}
