@@ -224,8 +224,11 @@ impl Default for Fence {
     }
 }
 
+mod gate;
 #[cfg(test)]
 mod promise;
+
+pub use gate::{Admission, Gate};
 
 #[cfg(test)]
 mod tests {

@@ -44,8 +44,11 @@ pub use config::{
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};
 pub use events::{Event, Reason, Renewal};
+pub use fence::{Admission, Gate};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
-    Credential, Issued, Listed, Login, Receipt, StartError, Tiers, TiersBuilder, WarmUp, WarmedUp,
+    Credential, Inspection, Issued, Listed, Login, Receipt, StartError, Stats, Tiers, TiersBuilder,
+    WarmCopy, WarmUp, WarmedUp,
 };
+pub use warm::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};

@@ -3,6 +3,9 @@
 //! [`ColdStore`] is what the tiers ask of it. `PostgresStore` and `SqliteStore` are the bundled
 //! ones; an application with tables of its own implements the trait.
 
+mod existing;
+#[cfg(feature = "diesel")]
+mod stats;
 mod store;
 
 #[cfg(feature = "diesel")]
@@ -23,13 +26,14 @@ mod replica;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+pub use existing::existing;
 #[cfg(feature = "postgres")]
 pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sql::SqliteStore;
 pub use store::{
     Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
-    Rotation, Row, Scope, WhenFull,
+    Rotation, Row, Scope, StoreStats, WhenFull,
 };
 
 // What the trait speaks of, so that an implementation needs this crate alone.

@@ -22,7 +22,7 @@ use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 impl PostgresStore {
     /// A store at `config.url`, in the schema that `config.namespace` names; connects when it is

@@ -23,8 +23,10 @@ use super::queries::{
     delete_expired, in_scope, moved, revoke_oldest, session_rows,
 };
 use super::schema::{session_history, session_now, sessions, users};
+use super::stats::{StatsRow, stats_of};
 use super::store::{
-    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope, WhenFull,
+    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
+    StoreStats, WhenFull,
 };
 use super::types::{Id, Json, Time, sql};
 use crate::error::StoreError;
@@ -37,7 +39,8 @@ macro_rules! sql_store {
         lock_user: $lock_user:literal, lock_sessions: $lock_sessions:literal,
         not_idle: $not_idle:literal, touch: $touch:literal,
         revoke_all: $revoke_all:expr,
-        prune_turn: $prune_turn:literal, skip_locked: $skip_locked:literal
+        prune_turn: $prune_turn:literal, skip_locked: $skip_locked:literal,
+        idle_since: $idle_since:literal
         $(, listener: $listener:ty, replica: $replica:ty)?
     ) => {
         $(#[$doc])*
@@ -68,7 +71,7 @@ macro_rules! sql_store {
             /// Runs one statement in a task of its own, which owns the connection until the
             /// database has answered, so that a caller who goes away leaves no connection in the
             /// middle of a statement. A connection that ran out of time is thrown away.
-            async fn run<T, F>(&self, operation: &'static str, statement: F) -> Result<T, StoreError>
+            pub(super) async fn run<T, F>(&self, operation: &'static str, statement: F) -> Result<T, StoreError>
             where
                 T: Send + 'static,
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
@@ -500,6 +503,15 @@ macro_rules! sql_store {
                 .await
             }
 
+            async fn stats(&self, now: Timestamp) -> Result<Option<StoreStats>, StoreError> {
+                let counted = self.run("stats", move |connection| {
+                    let query = diesel::sql_query(stats_of!($idle_since))
+                        .bind::<sql::Instant, _>(Time(now));
+                    async move { query.get_result::<StatsRow>(connection).await }.boxed()
+                });
+                Ok(Some(counted.await?.into()))
+            }
+
             fn kind(&self) -> &'static str {
                 $kind
             }
@@ -544,6 +556,7 @@ sql_store!(
     ),
     prune_turn: "SELECT sessions_prune_turn() AS turn",
     skip_locked: "FOR UPDATE SKIP LOCKED",
+    idle_since: "last_seen_at + idle_seconds * interval '1 second'",
     listener: super::listen::Listener,
     replica: super::replica::Replica
 );
@@ -569,7 +582,8 @@ sql_store!(
     ),
     // And the transaction is the turn.
     prune_turn: "UPDATE session_history SET only_row = only_row RETURNING true AS turn",
-    skip_locked: ""
+    skip_locked: "",
+    idle_since: "last_seen_at + idle_seconds * 1000"
 );
 
 /// How long a store waits for its database.

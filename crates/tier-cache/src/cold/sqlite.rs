@@ -17,7 +17,7 @@ use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 impl SqliteStore {
     /// A store in the file that `config.url` names, or with `config.namespace` in one beside it:
@@ -104,7 +104,7 @@ impl SqliteStore {
 
 /// The file that a URL names, or that of a namespace beside it: in SQLite, what another database calls
 /// a schema is a file.
-fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
+pub(super) fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
     let path = url.strip_prefix("sqlite://")?;
     if path.is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
         return None;

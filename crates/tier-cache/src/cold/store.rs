@@ -216,6 +216,19 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Result<Pruned, StoreError>;
 
+    /// How many sessions of which standing there are at `now`, counted in one snapshot. It reads all
+    /// of them, so it is for operators and not for requests.
+    ///
+    /// For [`Tiers::stats`](crate::Tiers::stats); the default does not count.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database could not answer in time.
+    async fn stats(&self, now: Timestamp) -> Result<Option<StoreStats>, StoreError> {
+        let _ = now;
+        Ok(None)
+    }
+
     /// What kind of store it is, for messages and metrics: `"postgres"`, `"sqlite"`.
     fn kind(&self) -> &'static str;
 }
@@ -475,4 +488,29 @@ pub struct Pruned {
     pub tombstones: u64,
     /// Expired sessions.
     pub sessions: u64,
+}
+
+/// How many sessions a database holds, each counted once by its standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Those that can be accepted.
+    pub live: u64,
+    /// Those of the live ones that are guests'.
+    pub guests: u64,
+    /// Users with a live session.
+    pub users: u64,
+    /// Those that were switched off, or whose user was.
+    pub revoked: u64,
+    /// Those of the others whose time is over.
+    pub expired: u64,
+    /// Those of the others that were not used for too long.
+    pub idle: u64,
+    /// Traces of deleted sessions.
+    pub tombstones: u64,
+    /// The mark since which these traces are complete.
+    pub tombstones_since: Mark,
+    /// The mark of the snapshot.
+    pub mark: Mark,
+    /// What the marks are of.
+    pub lineage: Lineage,
 }

@@ -14,9 +14,12 @@
 //! | `update.rs` | how what a session holds is changed |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
 //! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
+//! | `inspect.rs` | what each tier holds of a session, and what the gate says of it |
+//! | `stats.rs` | how much each tier holds |
 //! | `write.rs` | how the caches come to know what was written |
 
 mod fills;
+mod inspect;
 mod load;
 mod login;
 mod places;
@@ -27,6 +30,7 @@ mod reads;
 mod refresh;
 mod revoke;
 mod start;
+mod stats;
 mod update;
 mod warm_up;
 mod write;
@@ -42,11 +46,13 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use inspect::{Inspection, WarmCopy};
 pub use login::{Issued, Login};
 pub use read::Credential;
 pub(crate) use read::Shown;
 pub use revoke::{Listed, Receipt};
 pub use start::{StartError, TiersBuilder};
+pub use stats::Stats;
 pub use warm_up::{WarmUp, WarmedUp};
 
 use crate::clock::{Clock, Now};

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::content::WarmRecord;
 use crate::circuit::CircuitState;
+use super::finding::{WarmFound, WarmStats};
 use crate::cold::Changed;
 use crate::config::{ConfigError, WarmConfig};
 use crate::metrics::Metrics;
@@ -34,6 +35,14 @@ impl Warm {
     }
 
     pub(crate) async fn get(&self, _: Key, _: Lineage) -> Option<WarmRecord> {
+        match *self {}
+    }
+
+    pub(crate) async fn inspect(&self, _: Key, _: Lineage) -> WarmFound {
+        match *self {}
+    }
+
+    pub(crate) async fn stats(&self) -> Option<WarmStats> {
         match *self {}
     }
 

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! `+select` too where the URL names a database other than 0; `+dbsize +info` for the gauges of
-//! the tier's size, which are left out otherwise.
+//! the tier's size, which are left out otherwise. [`Tiers::inspect`](crate::Tiers::inspect) and
+//! [`Tiers::stats`](crate::Tiers::stats) show more with `+pttl +scan +pubsub|numsub`.
 //!
 //! # TLS
 //!
@@ -35,15 +36,20 @@
 //! authority of the system, or by one in `warm.ca_file`.
 
 mod content;
+mod finding;
 
 #[cfg(feature = "redis")]
 mod health;
+#[cfg(feature = "redis")]
+mod inspect;
 #[cfg(feature = "redis")]
 mod lease;
 #[cfg(feature = "redis")]
 mod link;
 #[cfg(feature = "redis")]
 mod record;
+#[cfg(feature = "redis")]
+mod stats;
 #[cfg(all(test, feature = "redis"))]
 mod tests;
 #[cfg(feature = "redis")]
@@ -62,6 +68,7 @@ use crate::config::WarmConfig;
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::absent::Warm;
 pub(crate) use self::content::WarmRecord;
+pub use self::finding::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};
 #[cfg(all(feature = "test-hooks", feature = "redis"))]
 pub(crate) use self::record::{Place, decode, encode, seal};
 #[cfg(feature = "redis")]

@@ -31,12 +31,12 @@ const FULL: u8 = 2;
 const TOMBSTONE: u8 = 3;
 
 /// Epoch, kind, version and mark.
-const PREAMBLE: usize = 18;
+pub(super) const PREAMBLE: usize = 18;
 /// 96 bits, which can be guessed only at Redis itself, one try at a time. Four more bytes, and a
 /// common head would take the next larger piece of Redis's memory, which has 32 more.
-const SEAL: usize = 12;
+pub(super) const SEAL: usize = 12;
 /// Above all that `session.max_data` allows; more is not ours.
-const MAX: usize = 17 << 20;
+pub(super) const MAX: usize = 17 << 20;
 
 /// Where a record stands: under its session's id, or under a foreign key of the session.
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +161,7 @@ pub(crate) fn decode(
     rest.is_empty().then_some(record)
 }
 
-fn epoch(lineage: Lineage) -> u8 {
+pub(super) fn epoch(lineage: Lineage) -> u8 {
     lineage
         .get()
         .to_le_bytes()
