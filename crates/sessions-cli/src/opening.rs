@@ -1,0 +1,91 @@
+//! The configuration, the root key, and how the tiers are opened.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use session_core::{SecretKey, TokenKeys};
+use tier_cache::{TierConfig, TierState, Tiers, cold, without_password};
+
+use crate::cli::Place;
+use crate::failure::Failure;
+
+/// Whatever an application keeps in its sessions, unread.
+pub(crate) type Data = Box<RawValue>;
+
+/// What the service's configuration says, with what does not concern an operator switched off.
+pub(crate) fn config(place: &Place) -> Result<TierConfig, Failure> {
+    let mut config = TierConfig::load(place.config.as_deref()).map_err(Failure::misused)?;
+    if let Some(url) = &place.database {
+        config.cold.url = url.clone();
+    }
+    if let Some(url) = &place.redis {
+        config.warm.url = Some(url.clone());
+    }
+    if let Some(name) = &place.namespace {
+        config.cold.namespace = Some(name.parse().map_err(Failure::misused)?);
+    }
+    // The truth is asked, nobody waits for news, and pruning is the nodes' work.
+    config.cold.replica_url = None;
+    config.cold.notify = false;
+    config.cold.prune_interval = Duration::from_secs(365 * 24 * 60 * 60);
+    config.validate().map_err(Failure::misused)?;
+    Ok(config)
+}
+
+/// The root key that the operator gives.
+pub(crate) fn key(place: &Place) -> Result<SecretKey, Failure> {
+    let (origin, mut secret) = match &place.key_file {
+        Some(file) => {
+            let read = std::fs::read(file);
+            let failed = |error| format!("cannot read the key file {}: {error}", file.display());
+            (
+                "the key file",
+                read.map_err(failed).map_err(Failure::failed)?,
+            )
+        }
+        None => {
+            let key = std::env::var_os("SESSION_KEY").filter(|key| !key.is_empty());
+            let missing = "the root key is needed, which the nodes share: in SESSION_KEY, or by \
+                --key-file FILE";
+            let key = key.ok_or_else(|| Failure::misused(missing))?;
+            ("SESSION_KEY", key.into_encoded_bytes())
+        }
+    };
+    if place.key_file.is_some() && secret.last() == Some(&b'\n') {
+        secret.pop();
+        if secret.last() == Some(&b'\r') {
+            secret.pop();
+        }
+    }
+    SecretKey::new(secret).map_err(|error| Failure::failed(format_args!("{origin}: {error}")))
+}
+
+/// The tiers under the root key.
+pub(crate) async fn open(config: TierConfig, key: &SecretKey) -> Result<Tiers<Data>, Failure> {
+    start(config, TokenKeys::new(key)).await
+}
+
+/// Tiers for what needs no key: they seal nothing, and read nothing that is sealed.
+pub(crate) async fn open_without_key(config: TierConfig) -> Result<Tiers<Data>, Failure> {
+    start(config, TokenKeys::random()).await
+}
+
+async fn start(config: TierConfig, keys: TokenKeys) -> Result<Tiers<Data>, Failure> {
+    let store = cold::existing(&config.cold).await.map_err(|error| {
+        let database = without_password(&config.cold.url);
+        Failure::failed(format_args!("the database {database}: {}", error.reason))
+    })?;
+    let tiers = Tiers::builder(config, keys).store(store).start().await;
+    tiers.map_err(Failure::failed)
+}
+
+/// Where Redis is, as it may be shown.
+pub(crate) fn redis(config: &TierConfig) -> String {
+    let url = config.warm.url.as_deref();
+    url.map_or_else(|| "none".into(), without_password)
+}
+
+/// Whether Redis is named, but does not answer.
+pub(crate) fn redis_is_down(tiers: &Tiers<Data>) -> bool {
+    tiers.health().warm == TierState::Down
+}

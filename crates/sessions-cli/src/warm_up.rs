@@ -1,0 +1,48 @@
+//! Fills Redis with sessions before anybody asks for them.
+
+use crate::cli::{Place, WarmUp};
+use crate::failure::Failure;
+use crate::opening::{config, key, open, redis, redis_is_down};
+use crate::output::print;
+use crate::progress::Progress;
+use crate::shown;
+
+pub(crate) async fn run(place: &Place, asked: WarmUp) -> Result<(), Failure> {
+    let ids: Result<Vec<_>, _> = asked.ids.iter().map(|text| shown::id(text)).collect();
+    let ids = ids?;
+    let config = config(place)?;
+    if config.warm.url.is_none() {
+        return Err(Failure::failed(
+            "there is no warm tier to fill: name the service's Redis by --redis URL, \
+             SESSION_WARM__URL or --config FILE. The hot tiers of nodes cannot be filled from here",
+        ));
+    }
+    let redis = redis(&config);
+    let tiers = open(config, &key(place)?).await?;
+    let down = || Failure::failed(format_args!("the Redis {redis} is not reached"));
+    if redis_is_down(&tiers) {
+        return Err(down());
+    }
+    let wanted = match ids.is_empty() {
+        true => tier_cache::WarmUp::recent(asked.most),
+        false => tier_cache::WarmUp::these(ids),
+    };
+    let mut progress = Progress::new();
+    let loading = tiers.warm_up(wanted.per_second(asked.per_second), |so_far| {
+        progress.tell(so_far);
+    });
+    let done = loading.await;
+    drop(progress);
+    let done = done?;
+    if redis_is_down(&tiers) {
+        return Err(down());
+    }
+    let left = match done.of - done.loaded {
+        0 => String::new(),
+        left => format!(", the other {left} not being accepted now"),
+    };
+    print(&format!(
+        "loaded {} of {} sessions into {redis}{left}",
+        done.loaded, done.of
+    ))
+}

@@ -1,0 +1,11 @@
+//! The command itself, against private servers.
+//!
+//! `cargo run -q -p testbed -- cargo test -p sessions-cli` runs these beside a PostgreSQL.
+
+mod inspect;
+mod list;
+mod revoke;
+mod stats;
+mod support;
+mod usage;
+mod warm_up;
