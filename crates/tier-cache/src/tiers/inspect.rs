@@ -60,6 +60,7 @@ impl<D: SessionData> Tiers<D> {
         // Of the changes none, but what stands beside them.
         let now = shared.store.changes(Mark::new(i64::MAX), 1).await?;
         let row = shared.store.load(key).await?;
+        let at = shared.clock.now().wall;
         let mut id = match (&row, key) {
             (Some(row), _) => Some(row.head.id),
             (None, Key::Id(id)) => Some(id),
@@ -84,14 +85,14 @@ impl<D: SessionData> Tiers<D> {
                     Key::Refresh(hash) if hash.is_foreign() => WarmPlace::Refresh,
                     _ => continue,
                 };
-                let copy = warm.inspect(key, now.lineage).await;
+                let copy = warm.inspect(key, now.lineage, at).await;
                 if let WarmFound::Record { id: whose, .. } = copy {
                     id = id.or(Some(whose));
                 }
                 found.push((place, copy));
             }
             if let Some(id) = id {
-                let own = warm.inspect(Key::Id(id), now.lineage).await;
+                let own = warm.inspect(Key::Id(id), now.lineage, at).await;
                 found.insert(0, (WarmPlace::Session, own));
             }
         }
@@ -113,7 +114,7 @@ impl<D: SessionData> Tiers<D> {
             }
         });
         Ok(Inspection {
-            at: shared.clock.now().wall,
+            at,
             id,
             row,
             warm: judged.collect(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{Key, KeyHash, Lineage, TokenKeys};
+use session_core::{Key, KeyHash, Lineage, Timestamp, TokenKeys};
 use tokio_util::sync::CancellationToken;
 
 use super::content::WarmRecord;
@@ -38,7 +38,7 @@ impl Warm {
         match *self {}
     }
 
-    pub(crate) async fn inspect(&self, _: Key, _: Lineage) -> WarmFound {
+    pub(crate) async fn inspect(&self, _: Key, _: Lineage, _: Timestamp) -> WarmFound {
         match *self {}
     }
 

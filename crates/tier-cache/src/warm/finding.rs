@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{Mark, SessionId, Version};
+use session_core::{Mark, SessionId, Standing, Version};
 
 /// Where in Redis a record of a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub enum WarmFound {
         version: Version,
         /// Every change numbered below this is in it.
         as_of: Mark,
+        /// How it says that the session stands; `None` for a tombstone. What is not valid by its own
+        /// times is asked of the database.
+        standing: Option<Standing>,
         /// Its size.
         bytes: usize,
         /// How long Redis keeps it; `None` if it does not say.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::RedisError;
-use session_core::{Key, Lineage, TokenKeys};
+use session_core::{Key, Lineage, Timestamp, TokenKeys};
 use subtle::ConstantTimeEq as _;
 
 use super::content::WarmRecord;
@@ -14,7 +14,7 @@ use super::tier::Warm;
 
 impl Warm {
     /// What stands where a lookup by `key` reads. A minted token's hash leads nowhere.
-    pub(crate) async fn inspect(&self, key: Key, lineage: Lineage) -> WarmFound {
+    pub(crate) async fn inspect(&self, key: Key, lineage: Lineage, now: Timestamp) -> WarmFound {
         let Some(place) = Place::of(key) else {
             return WarmFound::Nothing;
         };
@@ -41,8 +41,13 @@ impl Warm {
         match read {
             Ok((record, kind, bytes)) => {
                 let (version, as_of) = record.stamp();
+                let standing = match &record {
+                    WarmRecord::Session { head, .. } => Some(head.standing(now)),
+                    WarmRecord::Tombstone { .. } => None,
+                };
                 WarmFound::Record {
                     kind,
+                    standing,
                     id: record.id(),
                     version,
                     as_of,

@@ -1,8 +1,12 @@
 //! What each tier holds of a session is told, and why the gate refuses it.
 
-use session_core::{Key, SecretKey, SessionId, TokenKeys, TokenKind, Version};
+use std::time::Duration;
+
+use session_core::{Key, SecretKey, SessionId, Standing, TokenKeys, TokenKind, Version};
+use testbed::Redis;
 use tier_cache::{
-    Admission, Holds, Inspection, Login, Tiers, Unreadable, WarmFound, WarmKind, WarmPlace,
+    Admission, Clock, Holds, Inspection, Login, Tiers, Unreadable, WarmFound, WarmKind, WarmPlace,
+    cold,
 };
 
 use crate::support::{Basket, Cold, Service, on_both};
@@ -17,6 +21,8 @@ on_both!(
     what_nobody_can_read_is_told_with_the_reason,
     an_unknown_session_is_nowhere,
     without_redis_the_database_is_told_of,
+    a_record_that_is_over_says_so,
+    what_redis_does_not_permit_is_left_out,
 );
 
 async fn inspect(node: &Tiers<Basket>, id: SessionId) -> Inspection {
@@ -204,4 +210,45 @@ async fn without_redis_the_database_is_told_of(cold: Cold) {
 
     service.redis = None;
     assert!(inspect(&service.node().await, id).await.warm.is_empty());
+}
+
+async fn a_record_that_is_over_says_so(cold: Cold) {
+    let service = Service::new(cold);
+    let clock = Clock::manual();
+    let node: Tiers<Basket> = {
+        service.node().await;
+        let store = cold::existing(&service.quiet().cold).await.unwrap();
+        let tiers = Tiers::builder(service.quiet(), service.keys()).store(store);
+        tiers.clock(clock.clone()).start().await.unwrap()
+    };
+    let login = Login::guest().idle_ttl(Duration::from_secs(600));
+    let id = node.login(login).await.unwrap().session.id();
+    let standing = async || match inspect(&node, id).await.warm[0].found {
+        WarmFound::Record { standing, .. } => standing,
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(standing().await, Some(Standing::Valid));
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(standing().await, Some(Standing::Idle));
+    node.revoke(id).await.unwrap();
+    assert_eq!(standing().await, None);
+}
+
+async fn what_redis_does_not_permit_is_left_out(cold: Cold) {
+    // As the documentation of the warm tier has it.
+    const LEAST: &str = "app on >secret resetkeys ~session:* resetchannels &session:changes \
+        -@all +get +getrange +set +eval +evalsha +publish +subscribe +ping";
+    let redis = Redis::builder().user("default off").user(LEAST).start();
+    let service = Service::without_redis(cold);
+    let mut config = service.config();
+    config.warm.url = Some(redis.url_as("app", "secret"));
+    let node = service.node_with(config).await;
+    let id = node.login(Login::guest()).await.unwrap().session.id();
+    match inspect(&node, id).await.warm[0].found {
+        WarmFound::Record { ttl, .. } => assert_eq!(ttl, None),
+        ref other => panic!("{other:?}"),
+    }
+    let warm = node.stats().await.unwrap().warm.unwrap();
+    assert_eq!((warm.sessions, warm.keys), (None, None));
+    assert_eq!((warm.memory, warm.listeners), (None, None));
 }
