@@ -40,7 +40,8 @@ pub(crate) struct Place {
     #[arg(long, value_name = "URL", global = true)]
     pub(crate) database: Option<String>,
 
-    /// The Redis, over all else. A URL with a password is better put in SESSION_WARM__URL
+    /// The Redis, over all else; an empty one for none. A URL with a password is better put in
+    /// SESSION_WARM__URL
     #[arg(long, value_name = "URL", global = true)]
     pub(crate) redis: Option<String>,
 

@@ -105,11 +105,22 @@ impl TokenSeen {
 /// How a row stands, with the instant since which, where there is one.
 fn standing(row: &Row, now: Timestamp) -> (&'static str, Option<Timestamp>) {
     let head = &row.head;
-    match head.standing(now) {
-        Standing::Valid => ("active", None),
-        Standing::Revoked => ("revoked", head.revoked_at),
-        Standing::Expired => ("expired", Some(head.expires_at)),
-        Standing::Idle => ("idle", head.idle_ttl.map(|ttl| head.last_seen_at + ttl)),
+    let standing = head.standing(now);
+    let since = match standing {
+        Standing::Valid => None,
+        Standing::Revoked => head.revoked_at,
+        Standing::Expired => Some(head.expires_at),
+        Standing::Idle => head.idle_ttl.map(|ttl| head.last_seen_at + ttl),
+    };
+    (word(standing), since)
+}
+
+fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Valid => "active",
+        Standing::Revoked => "revoked",
+        Standing::Expired => "expired",
+        Standing::Idle => "idle",
     }
 }
 
@@ -229,6 +240,7 @@ fn warm(report: &mut Report, seen: &Inspection, config: &TierConfig) {
             }
             WarmFound::Record {
                 kind,
+                standing,
                 version,
                 as_of,
                 bytes,
@@ -244,7 +256,7 @@ fn warm(report: &mut Report, seen: &Inspection, config: &TierConfig) {
                 report.line("kept for", format_args!("{}, {bytes} bytes", kept(*ttl)));
                 let gate = seen.gate.as_ref().zip(copy.admission);
                 if let Some((gate, admission)) = gate {
-                    let words = verdict(admission, gate, *kind, *version, as_of);
+                    let words = verdict(admission, gate, *standing, *version, as_of);
                     report.line("a fresh node", words);
                 }
             }
@@ -266,17 +278,22 @@ fn against(version: Version, row: Option<&Row>) -> String {
 fn verdict(
     admission: Admission,
     gate: &Gate,
-    kind: WarmKind,
+    standing: Option<Standing>,
     version: Version,
     as_of: &impl Display,
 ) -> String {
     match (admission, gate.floor) {
-        (Admission::Admitted, _) if kind == WarmKind::Tombstone => {
-            "believes it, and refuses the session".to_owned()
-        }
-        (Admission::Admitted, _) => {
-            "believes it: no change is known that it does not have".to_owned()
-        }
+        (Admission::Admitted, _) => match standing {
+            None => "believes it, and refuses the session".to_owned(),
+            Some(Standing::Valid) => {
+                "believes it: no change is known that it does not have".to_owned()
+            }
+            Some(_) => {
+                "asks the database: by the record's own times the session is over, and a no \
+                is not believed of a cache"
+                    .to_owned()
+            }
+        },
         (Admission::BelowFloor, Some((Version::DELETED, change))) => format!(
             "refuses it: the session was deleted, by change number {change}; it asks the database"
         ),

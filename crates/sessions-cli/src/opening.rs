@@ -1,9 +1,11 @@
 //! The configuration, the root key, and how the tiers are opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use session_core::{SecretKey, TokenKeys};
+use tier_cache::cold::ColdStore;
 use tier_cache::{TierConfig, TierState, Tiers, cold, without_password};
 
 use crate::cli::Place;
@@ -19,7 +21,7 @@ pub(crate) fn config(place: &Place) -> Result<TierConfig, Failure> {
         config.cold.url = url.clone();
     }
     if let Some(url) = &place.redis {
-        config.warm.url = Some(url.clone());
+        config.warm.url = Some(url.clone()).filter(|url| !url.is_empty());
     }
     if let Some(name) = &place.namespace {
         config.cold.namespace = Some(name.parse().map_err(Failure::misused)?);
@@ -70,11 +72,16 @@ pub(crate) async fn open_without_key(config: TierConfig) -> Result<Tiers<Data>, 
     start(config, TokenKeys::random()).await
 }
 
-async fn start(config: TierConfig, keys: TokenKeys) -> Result<Tiers<Data>, Failure> {
-    let store = cold::existing(&config.cold).await.map_err(|error| {
+/// The database, with its tables as they are.
+pub(crate) async fn store(config: &TierConfig) -> Result<Arc<dyn ColdStore>, Failure> {
+    cold::existing(&config.cold).await.map_err(|error| {
         let database = without_password(&config.cold.url);
         Failure::failed(format_args!("the database {database}: {}", error.reason))
-    })?;
+    })
+}
+
+async fn start(config: TierConfig, keys: TokenKeys) -> Result<Tiers<Data>, Failure> {
+    let store = store(&config).await?;
     let tiers = Tiers::builder(config, keys).store(store).start().await;
     tiers.map_err(Failure::failed)
 }

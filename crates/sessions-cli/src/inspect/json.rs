@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tier_cache::cold::Row;
 use tier_cache::{Admission, Inspection, Unreadable, WarmCopy, WarmFound, WarmKind, WarmPlace};
 
-use super::{TokenSeen, standing, was_deleted};
+use super::{TokenSeen, standing, was_deleted, word};
 use crate::output::lineage;
 
 pub(super) fn of(seen: &Inspection, token: Option<&TokenSeen>) -> Value {
@@ -67,6 +67,7 @@ fn copy(copy: &WarmCopy) -> Value {
     match &copy.found {
         WarmFound::Record {
             kind,
+            standing,
             version,
             as_of,
             bytes,
@@ -80,6 +81,7 @@ fn copy(copy: &WarmCopy) -> Value {
                 WarmKind::Full => "full",
                 _ => "tombstone",
             },
+            "standing": standing.map(word),
             "version": version,
             "as_of": as_of,
             "bytes": bytes,

@@ -9,6 +9,7 @@ on_both!(
     a_live_session_is_in_both_tiers,
     a_record_made_stale_by_plain_sql_is_refused_and_why,
     a_deleted_session_is_told_of,
+    one_that_is_not_used_is_idle,
     a_token_comes_by_standard_input_and_is_never_shown,
     foreign_keys_come_by_standard_input,
     what_is_not_there_is_an_error,
@@ -108,6 +109,28 @@ async fn a_deleted_session_is_told_of(service: Service) {
     assert_eq!(service.inspect(id)["gate"]["deleted"], true);
 }
 
+async fn one_that_is_not_used_is_idle(service: Service) {
+    let idle = Login::guest().idle_ttl(std::time::Duration::from_secs(300));
+    let node = service.node().await;
+    let id = node.login(idle).await.unwrap().session.id();
+    let long_ago = match service.url().starts_with("sqlite") {
+        true => "1000",
+        false => "to_timestamp(1)",
+    };
+    service.sql(&format!(
+        "UPDATE sessions SET last_seen_at = {long_ago} WHERE id = '{id}'"
+    ));
+    // A use is no change that matters: the record in Redis says what it said.
+    let told = service.run(&["inspect", &id.to_string()]);
+    contains(
+        told.done(),
+        &["not used for too long since 1970", "believes it"],
+    );
+    let seen = service.inspect(id);
+    assert_eq!(seen["database"]["row"]["standing"], "idle");
+    assert_eq!(seen["redis"][0]["standing"], "active");
+}
+
 async fn a_token_comes_by_standard_input_and_is_never_shown(service: Service) {
     let node = service.node().await;
     let Issued {
@@ -192,8 +215,7 @@ async fn without_redis_the_database_is_told_of(service: Service) {
     contains(told.done(), &["database: active", "Redis: not to be asked"]);
     assert_eq!(service.inspect(id)["redis"][0]["found"], "unanswered");
 
-    let mut command = service.command(&["inspect", &id.to_string()]);
-    let told = crate::support::told(command.env_remove("SESSION_WARM__URL"), "");
+    let told = service.run(&["inspect", &id.to_string(), "--redis", ""]);
     contains(told.done(), &["Redis: none is named"]);
 }
 

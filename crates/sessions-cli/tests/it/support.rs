@@ -94,8 +94,13 @@ impl Service {
     /// A node that hears of changes by Redis alone: its feed polls at the start and then as good as
     /// never.
     pub(crate) async fn node(&self) -> Node {
+        self.node_within(None).await
+    }
+
+    pub(crate) async fn node_within(&self, namespace: Option<&str>) -> Node {
         let mut config = TierConfig::default();
         config.cold.url = self.url();
+        config.cold.namespace = namespace.map(|name| name.parse().expect("a name"));
         config.cold.notify = false;
         config.cold.statement_timeout = Duration::from_secs(30);
         config.cold.connect_timeout = Duration::from_secs(30);

@@ -134,6 +134,14 @@ async fn a_namespace_is_another_place(service: Service) {
     service.node().await;
     let told = service.run(&["stats", "--namespace", "shop"]);
     assert_eq!(told.code, Some(1), "{told:?}");
+    let shop = service.node_within(Some("shop")).await;
+    let id = shop.login(Login::guest()).await.unwrap().session.id();
+    let args = ["inspect", &id.to_string(), "--namespace", "shop"];
+    contains(
+        service.run(&args).done(),
+        &["database: active", "believes it"],
+    );
+    contains(service.run(&args[..2]).failed(1), &["no tier knows"]);
     service.run(&["stats", "--namespace", "Shop!"]).failed(2);
 }
 

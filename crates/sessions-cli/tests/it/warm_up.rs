@@ -7,6 +7,7 @@ use crate::support::{Service, contains, on_both, told};
 on_both!(
     an_empty_redis_is_filled,
     the_named_ones_are_loaded,
+    another_root_key_writes_over_nothing,
     without_redis_there_is_nothing_to_do,
 );
 
@@ -52,4 +53,25 @@ async fn without_redis_there_is_nothing_to_do(service: Service) {
     contains(none.failed(1), &["no warm tier", "--redis"]);
     service.redis.kill();
     contains(service.run(&["warm-up"]).failed(1), &["is not reached"]);
+}
+
+async fn another_root_key_writes_over_nothing(service: Service) {
+    let node = service.node().await;
+    let id = node
+        .login(Login::guest())
+        .await
+        .unwrap()
+        .session
+        .id()
+        .to_string();
+    let others = "the root key of somebody else, long enough";
+    for args in [&["warm-up"][..], &["warm-up", &id]] {
+        let mut command = service.command(args);
+        let told = told(command.env("SESSION_KEY", others), "");
+        contains(told.failed(1), &["another root key"]);
+    }
+    assert_eq!(
+        service.run(&["inspect", &id, "--json"]).json()["redis"][0]["found"],
+        "record"
+    );
 }
