@@ -9,7 +9,7 @@ use tier_cache::{
     cold,
 };
 
-use crate::support::{Basket, Cold, Service, on_both};
+use crate::support::{Basket, Cold, Service, eventually, on_both};
 
 on_both!(
     a_fresh_session_is_in_both_tiers_and_admitted,
@@ -53,7 +53,6 @@ async fn a_fresh_session_is_in_both_tiers_and_admitted(cold: Cold) {
     assert_eq!(seen.id, Some(id));
     let row = seen.row.as_ref().unwrap();
     assert_eq!(row.head.version, Version::new(1));
-    assert!(row.changed_at < seen.mark);
     assert_eq!(row.lineage, seen.lineage);
     assert_eq!(
         record(&seen),
@@ -96,11 +95,16 @@ async fn a_record_from_before_what_the_node_knows_is_refused_for_its_mark(cold: 
             ids.push(node.login(Login::guest()).await.unwrap().session.id());
         }
     }
-    let mut config = service.quiet();
+    let mut config = service.config();
     config.fence.max_floors = 2;
-    let seen = inspect(&service.node_with(config).await, ids[0]).await;
-    assert_eq!(record(&seen).2, Admission::BeforeSince);
-    assert!(seen.gate.unwrap().floor.is_none());
+    let node = service.node_with(config).await;
+    // Of more changes than it remembers a node learns once those before them are all committed; on
+    // a shared server other tests' transactions are among them.
+    eventually("it knows since when it knows all", async || {
+        record(&inspect(&node, ids[0]).await).2 == Admission::BeforeSince
+    })
+    .await;
+    assert!(inspect(&node, ids[0]).await.gate.unwrap().floor.is_none());
 }
 
 async fn a_deleted_session_is_known_by_its_trace(cold: Cold) {
