@@ -88,7 +88,9 @@ pub(crate) struct Inspect {
 
 /// Ends sessions, and says by when every node refuses them.
 ///
-/// Where there was nothing to end, that is said, and is no failure.
+/// That is fence.staleness_bound after the commit, which must be configured here as for the nodes;
+/// usually they hear of it within milliseconds. Where there was nothing to end, that is said, and
+/// is no failure.
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
     /// A session's id; or `-`, and a token of it on standard input
