@@ -155,7 +155,7 @@ mod sqlite {
     use diesel::prelude::*;
 
     use super::super::sql::in_task;
-    use super::super::sqlite::{MIGRATIONS, within};
+    use super::super::sqlite::{MIGRATIONS, file};
     use super::{APPLIED, Applied, Missing, OPERATION, Present, StoreError};
     use crate::config::ColdConfig;
 
@@ -164,8 +164,7 @@ mod sqlite {
 
     /// By a connection that sets nothing up: what the store's own do writes to the file.
     pub(super) async fn missing(config: &ColdConfig) -> Result<Missing, StoreError> {
-        let path = config.url.strip_prefix("sqlite://").unwrap_or_default();
-        let path = within(path, config.namespace.as_ref());
+        let path = file(&config.url, config.namespace.as_ref()).unwrap_or_default();
         let busy_timeout = config.statement_timeout.as_millis();
         let permanent = |reason: String| StoreError::permanent(OPERATION, reason);
         let asked = tokio::task::spawn_blocking(move || {

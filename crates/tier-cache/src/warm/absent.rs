@@ -6,8 +6,8 @@ use session_core::{Key, KeyHash, Lineage, Timestamp, TokenKeys};
 use tokio_util::sync::CancellationToken;
 
 use super::content::WarmRecord;
-use crate::circuit::CircuitState;
 use super::finding::{WarmFound, WarmStats};
+use crate::circuit::CircuitState;
 use crate::cold::Changed;
 use crate::config::{ConfigError, WarmConfig};
 use crate::metrics::Metrics;
