@@ -95,6 +95,10 @@ async fn a_record_from_before_what_the_node_knows_is_refused_for_its_mark(cold: 
             ids.push(node.login(Login::guest()).await.unwrap().session.id());
         }
     }
+    let first = ids[0];
+    service.cold.sql(&format!(
+        "UPDATE sessions SET label = 'changed' WHERE id <> '{first}'"
+    ));
     let mut config = service.config();
     config.fence.max_floors = 2;
     let node = service.node_with(config).await;
