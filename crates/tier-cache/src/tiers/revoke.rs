@@ -56,7 +56,8 @@ impl Receipt {
         }
     }
 
-    /// How many sessions were active until then.
+    /// How many sessions were active until then; also those whose time was over, if they had not been
+    /// removed yet.
     pub fn revoked(&self) -> u64 {
         self.revoked
     }
