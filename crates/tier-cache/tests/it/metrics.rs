@@ -54,7 +54,8 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
             eventually("the gauges are set", async || {
                 counted(&snapshotter, &mut all);
                 all.contains_key("session_cached_entries hot")
-                    && all.contains_key("session_cached_entries warm")
+                    // None while a node takes Redis for down, as it may on a busy machine.
+                    && all.get("session_cached_bytes warm").is_some_and(|&bytes| bytes > 0.0)
                     && all["session_pushes_total heard"] >= 2.0
                     && all["session_notifications_total "] >= 1.0
                     && all["session_floors "] >= 1.0
