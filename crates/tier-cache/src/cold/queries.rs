@@ -337,7 +337,7 @@ macro_rules! revoke_oldest {
 }
 pub(super) use revoke_oldest;
 
-/// A row of it.
+/// A row of [`revoke_oldest`].
 #[derive(QueryableByName)]
 pub(super) struct IdRow {
     #[diesel(sql_type = sql::Id)]

@@ -1,117 +1,16 @@
 //! Who asks the database itself is not answered by a copy of it, whatever else is under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
-use tier_cache::cold::{
-    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
-};
-use tier_cache::{Login, Refusal, Session, StoreError, Strictness, Tier, Tiers};
-use tokio::sync::Semaphore;
+use session_core::SessionId;
+use tier_cache::cold::ColdStore;
+use tier_cache::{Login, Refusal, Session, Strictness, Tier, Tiers};
 
-use crate::cold::open;
+use crate::slow::Slow;
 use crate::support::{Basket, Cold, Service, eventually};
 
-/// A database with a copy that stands still, and answers when the test says so.
-#[derive(Debug)]
-struct Copied {
-    inner: Arc<dyn ColdStore>,
-    copy: Row,
-    /// Questions to the copy.
-    asked: AtomicUsize,
-    answers: Semaphore,
-}
-
-#[async_trait]
-impl ColdStore for Copied {
-    async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
-        self.inner.load(key).await
-    }
-
-    async fn load_replica(&self, keys: Vec<Key>) -> Vec<Row> {
-        assert_eq!(keys, [Key::Id(self.copy.head.id)]);
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.answers.acquire().await.unwrap().forget();
-        vec![self.copy.clone()]
-    }
-
-    async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
-        self.inner.load_many(keys).await
-    }
-
-    async fn version(&self, id: SessionId) -> Result<Option<Version>, StoreError> {
-        self.inner.version(id).await
-    }
-
-    async fn create(
-        &self,
-        session: NewSession,
-        limit: Option<Limit>,
-    ) -> Result<Created, StoreError> {
-        self.inner.create(session, limit).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        version: Version,
-        change: Change,
-    ) -> Result<bool, StoreError> {
-        self.inner.update(id, version, change).await
-    }
-
-    async fn revoke(&self, id: SessionId, at: Timestamp) -> Result<bool, StoreError> {
-        self.inner.revoke(id, at).await
-    }
-
-    async fn revoke_all(
-        &self,
-        scope: Scope,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        self.inner.revoke_all(scope, at, limit).await
-    }
-
-    async fn touch(
-        &self,
-        seen: Vec<(SessionId, Timestamp)>,
-        interval: Duration,
-    ) -> Result<u64, StoreError> {
-        self.inner.touch(seen, interval).await
-    }
-
-    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
-        self.inner.list(user, now, limit).await
-    }
-
-    async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {
-        self.inner.changes(since, limit).await
-    }
-
-    async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
-        self.inner.renew_lineage(lost).await
-    }
-
-    async fn prune(
-        &self,
-        now: Timestamp,
-        keep: Retention,
-        limit: u32,
-    ) -> Result<Pruned, StoreError> {
-        self.inner.prune(now, keep, limit).await
-    }
-
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-}
-
 struct Bed {
-    store: Arc<Copied>,
+    store: Arc<Slow>,
     reader: Tiers<Basket>,
     /// Of the reader, which has its head only: handlers ask for its body.
     head: Session<Basket>,
@@ -120,13 +19,7 @@ struct Bed {
 impl Bed {
     /// A node with a copy of the database as it is now, that hears of no change for a while.
     async fn new(service: &Service, id: SessionId) -> Self {
-        let inner = open(&service.cold).await.unwrap();
-        let store = Arc::new(Copied {
-            copy: inner.load(Key::Id(id)).await.unwrap().unwrap(),
-            inner,
-            asked: AtomicUsize::new(0),
-            answers: Semaphore::new(0),
-        });
+        let store = Slow::with_copy(&service.cold, id).await;
         let reader = Tiers::builder(service.quiet(), service.keys())
             .store(Arc::clone(&store) as Arc<dyn ColdStore>)
             .start()
@@ -146,12 +39,9 @@ impl Bed {
     async fn beside_a_body<T>(&self, asking: impl Future<Output = T>) -> T {
         let head = self.head.clone();
         let body = tokio::spawn(async move { head.body().await.map(drop) });
-        eventually("the copy is asked", async || {
-            self.store.asked.load(Ordering::SeqCst) == 1
-        })
-        .await;
+        eventually("the copy is asked", async || self.store.copy_asked() == 1).await;
         let answer = asking.await;
-        self.store.answers.add_permits(1000);
+        self.store.copy_answers();
         // It may have been overtaken.
         drop(body.await.unwrap());
         answer

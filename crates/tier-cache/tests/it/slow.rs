@@ -22,16 +22,45 @@ pub(crate) struct Slow {
     /// Loads that were read and wait for their permit.
     read: AtomicUsize,
     answers: Semaphore,
+    /// What a copy of the database holds, if there is one; it stands still.
+    copy: Option<Row>,
+    /// Questions to the copy.
+    asked: AtomicUsize,
+    copy_answers: Semaphore,
 }
 
 impl Slow {
     /// The bundled store, which answers so many loads.
     pub(crate) async fn on(cold: &Cold, answers: usize) -> Arc<Self> {
+        Self::with(open(cold).await.unwrap(), answers, None)
+    }
+
+    /// One that answers at once, with a copy of a session as it is now, which answers nothing yet.
+    pub(crate) async fn with_copy(cold: &Cold, id: SessionId) -> Arc<Self> {
+        let inner = open(cold).await.unwrap();
+        let copy = inner.load(Key::Id(id)).await.unwrap();
+        Self::with(inner, Semaphore::MAX_PERMITS, copy)
+    }
+
+    fn with(inner: Arc<dyn ColdStore>, answers: usize, copy: Option<Row>) -> Arc<Self> {
         Arc::new(Self {
-            inner: open(cold).await.unwrap(),
+            inner,
             read: AtomicUsize::new(0),
             answers: Semaphore::new(answers),
+            copy,
+            asked: AtomicUsize::new(0),
+            copy_answers: Semaphore::new(0),
         })
+    }
+
+    /// How often the copy was asked.
+    pub(crate) fn copy_asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The copy answers from now on.
+    pub(crate) fn copy_answers(&self) {
+        self.copy_answers.add_permits(1000);
     }
 
     /// How many loads have read.
@@ -61,6 +90,16 @@ impl ColdStore for Slow {
     async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
         let row = self.inner.load(key).await;
         self.when_it_may(row).await
+    }
+
+    async fn load_replica(&self, keys: Vec<Key>) -> Vec<Row> {
+        let Some(copy) = &self.copy else {
+            return Vec::new();
+        };
+        assert_eq!(keys, [Key::Id(copy.head.id)]);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.copy_answers.acquire().await.unwrap().forget();
+        vec![copy.clone()]
     }
 
     async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
