@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use crate::warm::random_part;
+use backon::{BackoffBuilder, ExponentialBuilder};
 
 /// How long to wait before the next attempt: doubled each time, and spread, so that nodes that
 /// lost their server together do not come back together.
-pub(crate) struct Backoff(Duration);
+pub(crate) struct Backoff(<ExponentialBuilder as BackoffBuilder>::Backoff);
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(2);
+    /// Each pause has a random part of itself added: the first is from 50 ms to 100 ms, the last ones
+    /// are from 1 s to 2 s.
+    const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(1))
+        .without_max_times()
+        .with_jitter();
 
     pub(crate) fn new() -> Self {
-        Self(Self::FIRST)
+        Self(Self::PAUSES.build())
     }
 
     #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -22,8 +27,6 @@ impl Backoff {
     }
 
     pub(crate) fn pause(&mut self) -> Duration {
-        let pause = self.0.mul_f64(0.5 + 0.5 * random_part());
-        self.0 = (2 * self.0).min(Self::LAST);
-        pause
+        self.0.next().expect("there is no last attempt")
     }
 }

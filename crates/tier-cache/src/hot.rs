@@ -19,7 +19,6 @@ use crate::config::HotConfig;
 use crate::data::SessionData;
 use crate::error::Refusal;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
-use crate::warm::random_part;
 
 /// A session as the hot tier holds it.
 #[derive(Debug)]
@@ -135,16 +134,20 @@ impl<D> Entry<D> {
                 .is_ok()
     }
 
+    /// Whether it is not hot any more at `moment`, though it could be.
+    pub(crate) fn ends_by(&self, moment: Moment) -> bool {
+        Moment::from_nanos(self.ends) <= moment
+    }
+
     /// Whether it is to be loaded anew, if loads take so long. By chance, but for certain at its end.
     pub(crate) fn is_due(&self, now: Moment, load: Duration) -> bool {
         /// It is as good as never due earlier than so many times a load's duration.
         const EARLIEST: u32 = 10;
-        let ends = Moment::from_nanos(self.ends);
-        if now + EARLIEST * load < ends {
+        if !self.ends_by(now + EARLIEST * load) {
             return false;
         }
-        let early = load.mul_f64(-random_part().max(f64::MIN_POSITIVE).ln());
-        now + early >= ends
+        let early = load.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln());
+        self.ends_by(now + early)
     }
 
     /// The database was not told after all.

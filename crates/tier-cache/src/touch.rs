@@ -1,5 +1,6 @@
 //! Notes when sessions were last seen, behind the requests' backs: in batches, and for each session
-//! at most once in `session.touch_interval`, however many requests and nodes there are.
+//! at most once in `session.touch_interval`, however many requests and nodes there are. Those of them
+//! that would not be hot any more when their use is noted again are loaded anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ fn take(seen: &mut HashMap<SessionId, Timestamp>, (session, at): Touch) {
 }
 
 /// What cannot be noted stays for the next time.
-async fn note<D: SessionData>(shared: &Shared<D>, seen: &mut HashMap<SessionId, Timestamp>) {
+async fn note<D: SessionData>(shared: &Arc<Shared<D>>, seen: &mut HashMap<SessionId, Timestamp>) {
     let interval = shared.config.session.touch_interval;
     while !seen.is_empty() {
         let batch: Vec<Touch> = seen
@@ -96,6 +97,7 @@ async fn note<D: SessionData>(shared: &Shared<D>, seen: &mut HashMap<SessionId, 
         }
         for (session, _) in batch {
             seen.remove(&session);
+            shared.renew_in_use(session, lateness(interval));
         }
     }
 }

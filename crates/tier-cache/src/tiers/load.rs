@@ -19,7 +19,7 @@ use crate::error::{Refusal, StoreError};
 use crate::flight::Flight;
 use crate::hot::{Entry, Generation};
 use crate::session::Tier;
-use crate::warm::{self, WarmRecord};
+use crate::warm::{Ends, Term, WarmRecord};
 
 /// The first tier that a load asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,8 +150,8 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
     let generation = shared.hot.generation();
     // After the generation: what is asked for in an earlier lineage is of an earlier one.
     let lineage = shared.fence.lineage()?;
-    let (head, body) = match warm.get(key, lineage).await? {
-        WarmRecord::Session { head, body } => (head, body),
+    let (head, body, ends) = match warm.get(key, lineage).await? {
+        WarmRecord::Session { head, body, ends } => (head, body, ends),
         WarmRecord::Tombstone { id, version, as_of } => {
             // Of a foreign key it may tell of another session, which had the key before.
             let grave = key == Key::Id(id) && shared.fence.admits_at(id, version, as_of);
@@ -179,10 +179,13 @@ async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loade
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))?;
     remember(shared, key, &entry);
+    if ends.is_due(now.wall, shared.config.warm.ttl) {
+        shared.fetch(id);
+    }
     if !whole {
         shared.metrics.rebuilds.increment(1);
         match shared.config.session.promotion {
-            Promotion::FirstUse | Promotion::Uses { count: 1, .. } => shared.promote(id),
+            Promotion::FirstUse | Promotion::Uses { count: 1, .. } => shared.fetch(id),
             Promotion::Body | Promotion::Uses { .. } => {}
         }
     }
@@ -357,21 +360,23 @@ pub(super) fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) -> O
         return None;
     }
     let config = &shared.config.warm;
+    let term = Term::begin(row.head.expires_at, now.wall, config)?;
     Some(Fill {
-        record: warm_record(row, config.holds),
+        record: warm_record(row, config.holds, term.ends),
         lineage: row.lineage,
-        ttl: warm::ttl(row.head.expires_at, now.wall, config)?,
+        ttl: term.ttl,
     })
 }
 
 /// What the warm tier holds of a row.
-pub(super) fn warm_record(row: &Row, holds: Holds) -> WarmRecord {
+pub(super) fn warm_record(row: &Row, holds: Holds, ends: Ends) -> WarmRecord {
     WarmRecord::Session {
         head: row.head.clone(),
         body: match holds {
             Holds::Head => None,
             Holds::Full => Some(row.body.clone()),
         },
+        ends,
     }
 }
 

@@ -315,7 +315,7 @@ impl<D: SessionData> Tiers<D> {
         if let Promotion::Uses { count, window } = shared.config.session.promotion
             && entry.used(now.moment, window) == count
         {
-            shared.promote(entry.head().id);
+            shared.fetch(entry.head().id);
         }
     }
 }
@@ -386,12 +386,22 @@ impl<D: SessionData> Shared<D> {
     /// Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede Prevention, 2015).
     fn renew(self: &Arc<Self>, entry: &Entry<D>, now: Now) {
         if entry.is_due(now.moment, self.load_took()) {
-            self.promote(entry.head().id);
+            self.fetch(entry.head().id);
         }
     }
 
-    /// Fetches a session's body behind the request's back.
-    pub(super) fn promote(self: &Arc<Self>, id: SessionId) {
+    /// Loads a session anew that was used, and would not be hot any more in `time`. Such loads are
+    /// begun together, so few statements read them.
+    pub(crate) fn renew_in_use(self: &Arc<Self>, id: SessionId, time: Duration) {
+        if let Some((entry, now)) = self.hot_entry(Key::Id(id))
+            && entry.ends_by(now.moment + time)
+        {
+            self.fetch(id);
+        }
+    }
+
+    /// Loads a session from below the caches, behind the request's back.
+    pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
         // The load has a task of its own; nobody waits for it here.
         drop(self.flight(Key::Id(id), From::Cold));
     }

@@ -15,12 +15,13 @@ use super::places::Place;
 use super::read::{Shown, Verdict, verdict};
 use super::reads::left_alone;
 use super::{Shared, Tiers};
+use crate::clock::Now;
 use crate::cold::{Changed, Row};
 use crate::data::SessionData;
 use crate::error::{Error, Refusal};
 use crate::hot::Entry;
 use crate::session::{Session, Tier};
-use crate::warm::{self, WarmRecord};
+use crate::warm::{Term, WarmRecord};
 
 impl<D: SessionData> Tiers<D> {
     /// Drives a write to its end even if the caller goes away.
@@ -70,11 +71,7 @@ impl<D: SessionData> Shared<D> {
         };
         self.raise_to(&row);
         let now = self.clock.now();
-        let record = match row.head.standing(now.wall) {
-            Standing::Valid => warm_record(&row, self.config.warm.holds),
-            Standing::Expired | Standing::Idle | Standing::Revoked => tombstone(&row),
-        };
-        self.tell(&row, record).await;
+        self.tell(&row, now).await;
         let entry = Arc::new(Entry::cold(row, now, generation, &self.config.hot));
         // A floor that was raised meanwhile keeps it out of the cache; it is still what was
         // written.
@@ -109,8 +106,9 @@ impl<D: SessionData> Shared<D> {
 
     pub(super) async fn bury_row(&self, row: &Row) {
         self.raise_to(row);
-        if row.head.standing(self.clock.now().wall) != Standing::Valid {
-            self.tell(row, tombstone(row)).await;
+        let now = self.clock.now();
+        if row.head.standing(now.wall) != Standing::Valid {
+            self.tell(row, now).await;
         }
     }
 
@@ -126,7 +124,7 @@ impl<D: SessionData> Shared<D> {
     }
 
     /// Applies a row to the warm tier, and pushes its version to the other nodes.
-    async fn tell(&self, row: &Row, record: WarmRecord) {
+    async fn tell(&self, row: &Row, now: Now) {
         let Some(warm) = &self.warm else { return };
         let push = Changed {
             id: row.head.id,
@@ -134,10 +132,14 @@ impl<D: SessionData> Shared<D> {
             mark: row.changed_at,
         };
         let keys: Vec<KeyHash> = row.head.foreign_keys().collect();
-        let wall = self.clock.now().wall;
-        let ttl = warm::ttl(row.head.expires_at, wall, &self.config.warm);
-        // Over already: a trace is still left for the loads that are under way.
-        let ttl = ttl.unwrap_or(Duration::from_secs(60));
+        let config = &self.config.warm;
+        let term = Term::begin(row.head.expires_at, now.wall, config);
+        let (record, ttl) = match (row.head.standing(now.wall), term) {
+            (Standing::Valid, Some(term)) => (warm_record(row, config.holds, term.ends), term.ttl),
+            (_, Some(term)) => (tombstone(row), term.ttl),
+            // Over already: a trace is still left for the loads that are under way.
+            (_, None) => (tombstone(row), Duration::from_secs(60)),
+        };
         warm.apply(&record, &keys, push, row.lineage, ttl).await;
     }
 }

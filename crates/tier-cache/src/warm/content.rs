@@ -2,6 +2,7 @@
 use session_core::KeyHash;
 use session_core::{Head, Mark, SessionId, Version};
 
+use super::term::Ends;
 use crate::cold::RawBody;
 
 /// What the warm tier holds of a session.
@@ -17,6 +18,8 @@ pub(crate) enum WarmRecord {
         head: Head,
         /// The rest.
         body: Option<RawBody>,
+        /// When Redis drops it.
+        ends: Ends,
     },
     /// The session was revoked or deleted.
     Tombstone {

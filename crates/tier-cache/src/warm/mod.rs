@@ -37,6 +37,7 @@
 
 mod content;
 mod finding;
+mod term;
 
 #[cfg(feature = "redis")]
 mod health;
@@ -58,13 +59,6 @@ mod tier;
 #[cfg(not(feature = "redis"))]
 mod absent;
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::time::Duration;
-
-use session_core::Timestamp;
-
-use crate::config::WarmConfig;
-
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::absent::Warm;
 pub(crate) use self::content::WarmRecord;
@@ -73,19 +67,6 @@ pub use self::finding::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};
 pub(crate) use self::record::{Place, decode, encode, seal};
 #[cfg(feature = "redis")]
 pub(crate) use self::record::{ordered, unordered};
+pub(crate) use self::term::{Ends, Term};
 #[cfg(feature = "redis")]
 pub(crate) use self::tier::Warm;
-
-/// How long a record is to stay warm: `config.ttl` less a random part of it, so that records
-/// filled together do not end together, and not beyond the session's expiry. `None` if that has
-/// passed.
-pub(crate) fn ttl(expires_at: Timestamp, now: Timestamp, config: &WarmConfig) -> Option<Duration> {
-    let kept = 1.0 - config.jitter.clamp(0.0, 0.9) * random_part();
-    let ttl = config.ttl.mul_f64(kept).min(expires_at.since(now));
-    (!ttl.is_zero()).then_some(ttl)
-}
-
-/// From 0 to 1, for spreading what would else happen at once; not for secrets.
-pub(crate) fn random_part() -> f64 {
-    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
-}

@@ -1,14 +1,14 @@
 //! How a session is written in Redis.
 //!
 //! ```text
-//! epoch (1) | kind (1) | version (8) | as_of (8) | [id (16)] | payload | seal (12)
+//! epoch (1) | kind and end (1) | version (8) | as_of (8) | [id (16)] | payload | seal (12)
 //! ```
 //!
 //! Version and mark stand at fixed places, big-endian with the sign bit flipped, so that the
 //! script can compare them; the epoch tells this format and the database's lineage apart from
 //! others, as well as one byte can, so that a record of another never keeps one of this one out.
 //! The id stands there only where the key does not tell it: under a foreign key. The payload is
-//! postcard; a tombstone has none. The seal covers the lineage, the key and all that precedes it.
+//! postcard; a tombstone has none. Two bits tell the kind, the other six when Redis drops the record. The seal covers the lineage, the key and all that precedes it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use session_core::{
 use subtle::ConstantTimeEq as _;
 
 use super::content::WarmRecord;
+use super::term::Ends;
 use crate::cold::RawBody;
 
 const FORMAT: u8 = 1;
@@ -91,19 +92,18 @@ pub(crate) fn encode(
     keys: &TokenKeys,
 ) -> Vec<u8> {
     let (version, as_of) = record.stamp();
-    let kind = match record {
-        WarmRecord::Session { body: None, .. } => HEAD,
-        WarmRecord::Session { body: Some(_), .. } => FULL,
-        WarmRecord::Tombstone { .. } => TOMBSTONE,
+    let (kind, ends) = match record {
+        WarmRecord::Session { body, ends, .. } => (if body.is_some() { FULL } else { HEAD }, *ends),
+        WarmRecord::Tombstone { .. } => (TOMBSTONE, Ends::WITH_SESSION),
     };
     let mut bytes = Vec::with_capacity(256);
-    bytes.extend_from_slice(&[epoch(lineage), kind]);
+    bytes.extend_from_slice(&[epoch(lineage), kind << Ends::BITS | ends.bits()]);
     bytes.extend_from_slice(&ordered(version.get()));
     bytes.extend_from_slice(&ordered(as_of.get()));
     if let Place::Foreign(_) = place {
         bytes.extend_from_slice(record.id().as_bytes());
     }
-    if let WarmRecord::Session { head, body } = record {
+    if let WarmRecord::Session { head, body, .. } = record {
         bytes = append(&PlainHead::from(head), bytes);
         if let Some(body) = body {
             bytes = append(&PlainBody::from(body), bytes);
@@ -141,7 +141,8 @@ pub(crate) fn decode(
             (SessionId::from_bytes(*id), payload)
         }
     };
-    let kind = preamble[1];
+    let kind = preamble[1] >> Ends::BITS;
+    let ends = Ends::from_bits(preamble[1] & ((1 << Ends::BITS) - 1));
     let (record, rest) = match kind {
         HEAD | FULL => {
             let (head, rest) = postcard::take_from_bytes::<PlainHead<'_>>(payload).ok()?;
@@ -153,7 +154,7 @@ pub(crate) fn decode(
                     (Some(body.into()), rest)
                 }
             };
-            (WarmRecord::Session { head, body }, rest)
+            (WarmRecord::Session { head, body, ends }, rest)
         }
         TOMBSTONE => (WarmRecord::Tombstone { id, version, as_of }, payload),
         _ => return None,

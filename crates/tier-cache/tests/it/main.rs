@@ -20,6 +20,7 @@ mod promotion;
 mod pruning;
 mod races;
 mod refresh;
+mod renewal;
 mod replicas;
 mod restores;
 mod revoking;

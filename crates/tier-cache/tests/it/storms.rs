@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use session_core::{Key, SessionId, TokenKind};
-use tier_cache::{Clock, Credential, Login, Refusal, Tier, TierConfig, Tiers};
+use tier_cache::{Credential, Login, Refusal, Tier, TierConfig, Tiers};
 use tokio::task::JoinSet;
 
 use crate::counting::counted;
@@ -299,39 +299,6 @@ async fn where_there_is_nothing_to_wait_for_nobody_waits() {
             .expect("it does not wait for the lease")
             .unwrap_err();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_in_use_is_loaded_anew_before_it_would_be_hot_no_longer() {
-    let service = Service::new(Cold::postgres());
-    let clock = Clock::manual();
-    let minute = Duration::from_secs(60);
-    let node: Tiers<Basket> = Tiers::builder(service.quiet(), service.keys())
-        .clock(clock.clone())
-        .start()
-        .await
-        .unwrap();
-    let issued = node.login(Login::guest()).await.unwrap();
-    let used = async |times: u32| {
-        counted(&service, async {
-            for _ in 0..times {
-                let found = node.find(issued.access.clone()).await.unwrap();
-                assert_eq!(found.tier(), Tier::Hot, "nobody waits");
-            }
-        })
-        .await
-        .1
-        .sql
-    };
-    // `hot.ttl` is an hour.
-    clock.advance(50 * minute);
-    assert_eq!(used(100).await, 0);
-    clock.advance(10 * minute);
-    eventually("it is loaded", async || used(1).await == 1).await;
-    // The end is an hour off again.
-    eventually("that was all", async || used(100).await == 0).await;
-    clock.advance(50 * minute);
-    assert_eq!(used(100).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod records;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ::metrics::Counter;
 use redis::{Cmd, FromRedisValue};
@@ -175,6 +176,7 @@ fn session(id: SessionId, version: i64, as_of: i64) -> WarmRecord {
     WarmRecord::Session {
         head: head(id, version, as_of),
         body: None,
+        ends: Ends::WITH_SESSION,
     }
 }
 

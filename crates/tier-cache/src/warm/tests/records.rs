@@ -57,6 +57,7 @@ async fn of_two_records_of_one_version_and_mark_the_later_stays() {
             created_at: Timestamp::from_unix_millis(1),
             data: r#"{"cart":[1,2]}"#.into(),
         }),
+        ends: Ends::from_bits(63),
     };
     node.warm.fill(&whole, LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(whole));
@@ -105,7 +106,11 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
             access,
             ..head(id, version, 1)
         };
-        WarmRecord::Session { head, body: None }
+        WarmRecord::Session {
+            head,
+            body: None,
+            ends: Ends::WITH_SESSION,
+        }
     };
 
     assert_eq!(node.warm.get(Key::AccessJti(jti), LINEAGE).await, None);
@@ -252,32 +257,6 @@ async fn a_record_ends_with_its_ttl() {
     })
     .await;
     assert_eq!(count(&node.errors), 0);
-}
-
-#[test]
-fn a_ttl_is_spread_and_ends_with_the_session() {
-    let config = WarmConfig {
-        ttl: Duration::from_secs(1000),
-        jitter: 0.25,
-        ..WarmConfig::default()
-    };
-    let now = Timestamp::from_unix_millis(1_000_000);
-    let far = now + Duration::from_secs(1_000_000);
-    let drawn: Vec<Duration> = (0..100).map(|_| ttl(far, now, &config).unwrap()).collect();
-    let allowed = Duration::from_secs(750)..=Duration::from_secs(1000);
-    assert!(drawn.iter().all(|ttl| allowed.contains(ttl)));
-    assert!(drawn.iter().any(|ttl| *ttl != drawn[0]));
-
-    let soon = now + Duration::from_secs(3);
-    assert_eq!(ttl(soon, now, &config), Some(Duration::from_secs(3)));
-    assert_eq!(ttl(now, now, &config), None);
-    assert_eq!(ttl(now, soon, &config), None);
-
-    let exact = WarmConfig {
-        jitter: 0.0,
-        ..config
-    };
-    assert_eq!(ttl(far, now, &exact), Some(Duration::from_secs(1000)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

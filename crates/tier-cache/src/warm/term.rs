@@ -1,0 +1,146 @@
+//! How long a record stays warm, and when it is renewed.
+
+use std::time::Duration;
+
+use session_core::Timestamp;
+
+use crate::config::WarmConfig;
+
+/// How long a record is to stay warm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) ttl: Duration,
+    /// What the record says of it.
+    pub(crate) ends: Ends,
+}
+
+impl Term {
+    /// The term of a record that is written now: `config.ttl` less a random part of it, so that records
+    /// filled together do not end together, and not beyond the session's expiry. `None` if that has
+    /// passed.
+    pub(crate) fn begin(
+        expires_at: Timestamp,
+        now: Timestamp,
+        config: &WarmConfig,
+    ) -> Option<Self> {
+        let kept = 1.0 - config.jitter.clamp(0.0, 0.9) * fastrand::f64();
+        let ttl = config.ttl.mul_f64(kept);
+        let rest = expires_at.since(now);
+        if rest <= ttl {
+            return (!rest.is_zero()).then_some(Self {
+                ttl: rest,
+                ends: Ends::WITH_SESSION,
+            });
+        }
+        Some(Self {
+            ttl,
+            ends: Ends::at(now + ttl, config.ttl),
+        })
+    }
+}
+
+/// When a record ends, as well as six bits can tell, so that whoever reads it late has it renewed:
+/// in parts of `warm.ttl`, counted from 1970, modulo two terms and a part; and from one, since zero
+/// says nothing. (Redis knows it to the millisecond, but only if asked by a command of its own.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends(u8);
+
+impl Ends {
+    /// No renewal would make it last longer.
+    pub(crate) const WITH_SESSION: Self = Self(0);
+    const PARTS: i64 = 31;
+    const CYCLE: i64 = 2 * Self::PARTS + 1;
+
+    fn at(end: Timestamp, ttl: Duration) -> Self {
+        // Less than a cycle, so it fits.
+        Self(part(end, ttl).rem_euclid(Self::CYCLE) as u8 + 1)
+    }
+
+    /// Whether the record is to be renewed. By chance, and the more likely the nearer the end is, so
+    /// that not all who read it do so (XFetch, see `Shared::renew`), but for certain in the last part.
+    /// A part stands for the time that a load takes, so that it has begun to be likely when three or
+    /// four of 31 parts are left.
+    pub(crate) fn is_due(self, now: Timestamp, ttl: Duration) -> bool {
+        if self == Self::WITH_SESSION {
+            return false;
+        }
+        let left = (i64::from(self.0) - 1 - part(now, ttl)).rem_euclid(Self::CYCLE);
+        // No record has more than a term left: this one's end has passed by our clock.
+        let ended = left > Self::PARTS + 1;
+        ended || left as f64 <= -fastrand::f64().max(f64::MIN_POSITIVE).ln()
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Ends {
+    pub(super) const BITS: u32 = 6;
+
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+}
+
+/// How many parts of terms like this have passed since 1970.
+fn part(instant: Timestamp, ttl: Duration) -> i64 {
+    let length = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX) / Ends::PARTS;
+    instant.unix_millis() / length.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
+
+    fn config(ttl: Duration, jitter: f64) -> WarmConfig {
+        WarmConfig {
+            ttl,
+            jitter,
+            ..WarmConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_term_is_spread_and_ends_with_the_session() {
+        let second = Duration::from_secs(1);
+        let config = config(1000 * second, 0.2);
+        let begin = |expires_at, now| Term::begin(expires_at, now, &config);
+        let far = NOW + 1_000_000 * second;
+        let drawn: Vec<Duration> = (0..100).map(|_| begin(far, NOW).unwrap().ttl).collect();
+        let allowed = 800 * second..=1000 * second;
+        assert!(drawn.iter().all(|ttl| allowed.contains(ttl)));
+        assert!(drawn.iter().any(|ttl| *ttl != drawn[0]));
+
+        let soon = begin(NOW + 3 * second, NOW).unwrap();
+        assert_eq!(soon.ttl, 3 * second);
+        assert_eq!(soon.ends, Ends::WITH_SESSION);
+        assert_eq!(begin(NOW, NOW), None);
+        assert_eq!(begin(NOW, NOW + second), None);
+    }
+
+    #[test]
+    fn a_record_is_due_shortly_before_its_end_and_when_that_has_passed() {
+        // Also where a part is shorter than a millisecond, and where it is weeks.
+        for millis in [10, 1000, 3_600_000, 86_400_000 * 366] {
+            let ttl = Duration::from_millis(millis);
+            let term = Term::begin(NOW + 10 * ttl, NOW, &config(ttl, 0.0)).unwrap();
+            let due = |part: f64| {
+                let now = NOW + ttl.mul_f64(part);
+                let due = |_: &i32| term.ends.is_due(now, ttl);
+                (0..1000).filter(due).count()
+            };
+            assert!(due(0.0) < 5, "{ttl:?}: {}", due(0.0));
+            assert_eq!(due(1.2), 1000, "{ttl:?}");
+            if millis > 100 {
+                assert!(due(0.5) < 5, "{ttl:?}: {}", due(0.5));
+                assert!((10..700).contains(&due(0.93)), "{ttl:?}: {}", due(0.93));
+                assert_eq!(due(0.999), 1000, "{ttl:?}");
+            }
+        }
+        assert!(!Ends::WITH_SESSION.is_due(NOW, Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,130 @@
+//! A session in use is loaded anew before a tier drops it, so that nobody waits for it.
+
+use std::time::Duration;
+
+use tier_cache::{Clock, Login, Tier, Tiers};
+
+use crate::support::{Basket, Cold, Service, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Nodes on a clock that the test moves. `hot.ttl` and `warm.ttl` are an hour.
+struct Bed {
+    service: Service,
+    clock: Clock,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self {
+            service: Service::new(Cold::postgres()),
+            clock: Clock::manual(),
+        }
+    }
+
+    async fn node(&self) -> Tiers<Basket> {
+        Tiers::builder(self.service.quiet(), self.service.keys())
+            .clock(self.clock.clone())
+            .start()
+            .await
+            .unwrap()
+    }
+
+    /// How many statements have read whole sessions.
+    fn loads(&self) -> u64 {
+        let Cold::Postgres(database) = &self.service.cold else {
+            unreachable!("statements are counted by PostgreSQL");
+        };
+        let statements = database.statements().into_iter();
+        let reads = statements.filter(|it| it.query.starts_with("SELECT (SELECT \"session_now\""));
+        reads.map(|it| it.calls).sum()
+    }
+
+    /// How many records Redis was given.
+    fn fills(&self) -> u64 {
+        let calls = self.service.redis().calls();
+        calls.get("evalsha").copied().unwrap_or_default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_used_at_the_end_of_its_hot_term_is_loaded_anew() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let used = async || {
+        let before = bed.loads();
+        for _ in 0..100 {
+            let found = node.find(issued.access.clone()).await.unwrap();
+            assert_eq!(found.tier(), Tier::Hot, "nobody waits");
+        }
+        bed.loads() - before
+    };
+    bed.clock.advance(50 * MINUTE);
+    assert_eq!(used().await, 0);
+    bed.clock.advance(10 * MINUTE);
+    eventually("it is loaded", async || used().await > 0).await;
+    // The end is an hour off again.
+    eventually("that was all", async || used().await == 0).await;
+    bed.clock.advance(50 * MINUTE);
+    assert_eq!(used().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_in_use_are_loaded_anew_together_in_their_last_minute() {
+    const SESSIONS: u64 = 500;
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let mut tokens = Vec::new();
+    for _ in 0..SESSIONS {
+        tokens.push(node.login(Login::guest()).await.unwrap().access);
+    }
+    let use_all = async || {
+        for token in &tokens {
+            let found = node.find(token.clone()).await.unwrap();
+            assert_eq!(found.tier(), Tier::Hot, "nobody waits");
+        }
+    };
+    let (loads, fills) = (bed.loads(), bed.fills());
+    bed.clock.advance(50 * MINUTE);
+    use_all().await;
+    bed.clock.advance(9 * MINUTE);
+    assert_eq!(bed.loads(), loads, "they are not near their end");
+    use_all().await;
+    eventually("all are loaded", async || bed.fills() >= fills + SESSIONS).await;
+    let loads = bed.loads() - loads;
+    // Their uses are noted once a second, and the loads of one note go together.
+    assert!((1..=100).contains(&loads), "{loads} statements");
+
+    // Each has another hour now.
+    bed.clock.advance(10 * MINUTE);
+    let fills = bed.fills();
+    use_all().await;
+    assert_eq!(bed.fills(), fills);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_found_warm_at_the_end_of_its_term_there_is_loaded_anew() {
+    let bed = Bed::new();
+    let login = bed.node().await;
+    let issued = login.login(Login::guest()).await.unwrap();
+    // Each is another node, for which it is warm.
+    let found_warm = async || {
+        let node = bed.node().await;
+        let found = node.find(issued.access.clone()).await.unwrap();
+        assert_eq!(found.tier(), Tier::Warm, "nobody waits");
+        node
+    };
+    let (loads, fills) = (bed.loads(), bed.fills());
+    bed.clock.advance(30 * MINUTE);
+    let _early = found_warm().await;
+    // Redis goes by a clock of its own, and has it still.
+    bed.clock.advance(31 * MINUTE);
+    assert_eq!((bed.loads(), bed.fills()), (loads, fills));
+    let _late = found_warm().await;
+    eventually("it is loaded anew", async || bed.fills() > fills).await;
+    assert_eq!((bed.loads(), bed.fills()), (loads + 1, fills + 1));
+    bed.clock.advance(30 * MINUTE);
+    let _early_again = found_warm().await;
+    assert_eq!(bed.loads(), loads + 1);
+}
