@@ -36,6 +36,8 @@ pub struct History {
     pub revocations: Vec<Revocation>,
     /// Sessions that were refused although nobody revoked them.
     pub false_refusals: Vec<usize>,
+    /// Sessions for which a node answered with another.
+    pub mixed_up: Vec<usize>,
     /// Acknowledged changes that are not there in the end.
     pub lost: Vec<String>,
     /// Sessions looked at in the end.
@@ -66,6 +68,13 @@ pub enum Violation {
         /// Which session.
         session: usize,
     },
+    /// A node answered with another session than the one that was asked for.
+    MixedUp {
+        /// Which session was asked for.
+        session: usize,
+    },
+    /// Something that the nodes have no use for any more, and did not give back.
+    Left(String),
     /// A change that was acknowledged is not there.
     Lost(String),
 }
@@ -78,9 +87,12 @@ impl History {
             .filter_map(|(read, after)| (after > bound).then_some(Violation::Late { read, after }));
         let refused = self.false_refusals.iter();
         let refused = refused.map(|&session| Violation::RefusedForNothing { session });
+        let mixed_up = self.mixed_up.iter();
+        let mixed_up = mixed_up.map(|&session| Violation::MixedUp { session });
         let lost = self.lost.iter().cloned().map(Violation::Lost);
         late.chain(self.backwards())
             .chain(refused)
+            .chain(mixed_up)
             .chain(lost)
             .collect()
     }
@@ -178,14 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn refusals_for_nothing_and_lost_changes_are_found() {
+    fn refusals_for_nothing_answers_for_others_and_lost_changes_are_found() {
         let history = History {
             false_refusals: vec![3],
+            mixed_up: vec![4],
             lost: vec!["one".into()],
             ..History::default()
         };
         let found = history.violations(BOUND);
         assert_eq!(found[0], Violation::RefusedForNothing { session: 3 });
-        assert_eq!(found[1], Violation::Lost("one".into()));
+        assert_eq!(found[1], Violation::MixedUp { session: 4 });
+        assert_eq!(found[2], Violation::Lost("one".into()));
     }
 }

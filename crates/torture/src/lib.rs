@@ -13,6 +13,7 @@
 //! | `load.rs` | the clients: logins, reads, updates, revocations |
 //! | `fault.rs` | what goes wrong, by a seeded plan |
 //! | `history.rs` | what was done and said; and what of it must not be |
+//! | `resources.rs` | what the nodes hold, and what of it they do not give back |
 //! | `report.rs` | the summary, in words and as a picture |
 
 mod fault;
@@ -20,6 +21,7 @@ mod history;
 mod load;
 pub mod node;
 mod report;
+mod resources;
 mod warm;
 mod wire;
 mod world;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 pub use fault::Fault;
 pub use history::{History, Read, Revocation, Violation};
 pub use report::Report;
+pub use resources::{Held, Resources};
 
 use load::Load;
 use warm::Warm;
@@ -77,25 +80,35 @@ pub struct Plan {
 pub fn run(plan: &Plan) -> Report {
     let mut warm = plan.redis.then(|| Warm::start(plan.nodes));
     let world = World::start(plan, warm.as_ref());
+    let before = resources::held(&world, warm.as_ref());
     let stop = AtomicBool::new(false);
     let load = Load::new(plan, &world);
-    let faults = thread::scope(|scope| {
+    let (faults, resident) = thread::scope(|scope| {
         for client in 0..plan.clients {
             let (load, stop) = (&load, &stop);
             scope.spawn(move || load.client(client, stop));
         }
         let faults = scope.spawn(|| fault::inject(plan, &world, warm.as_mut(), &stop));
+        let resident = scope.spawn(|| resources::watch(plan, &world, &stop));
         let end = Instant::now() + plan.duration;
         while Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
         }
         stop.store(true, Ordering::SeqCst);
-        faults.join().expect("the faults end")
+        (
+            faults.join().expect("the faults end"),
+            resident.join().expect("the nodes are watched"),
+        )
     });
     if let Some(warm) = &warm {
         warm.heal();
     }
     world.heal();
     let history = load.finish();
-    Report::of(plan, history, faults)
+    let resources = Resources {
+        resident,
+        before,
+        after: resources::at_rest(plan, &world, warm.as_ref(), before),
+    };
+    Report::of(plan, history, faults, resources)
 }

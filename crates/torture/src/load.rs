@@ -20,12 +20,22 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 struct Known {
     id: String,
-    token: String,
+    access: String,
+    refresh: String,
+    /// How often somebody began to trade the tokens in, or had done so.
+    traded: u64,
     /// Increments that were acknowledged, and those of which nobody knows.
     counted: u64,
     in_doubt: u64,
     /// Nobody is to use it any more but for reading.
     over: bool,
+}
+
+impl Known {
+    /// Whether nobody knows which tokens are good.
+    fn is_being_traded(&self) -> bool {
+        self.traded % 2 == 1
+    }
 }
 
 pub(crate) struct Load<'w> {
@@ -78,11 +88,13 @@ impl<'w> Load<'w> {
     ) -> std::io::Result<()> {
         let chosen = {
             let known = lock(&self.known);
-            let live = known.iter().filter(|known| !known.over).count();
-            match live < SESSIONS {
+            let late = known.len().saturating_sub(4 * SESSIONS)..known.len();
+            let live: Vec<usize> = late.clone().filter(|&it| !known[it].over).collect();
+            match live.len() < SESSIONS {
                 true => None,
-                // The late ones: most are alive, some were revoked a moment ago.
-                false => Some(random.usize(known.len().saturating_sub(2 * SESSIONS)..known.len())),
+                // One that was revoked a moment ago, as likely as not.
+                false if random.u32(..4) == 0 => Some(random.usize(late)),
+                false => random.choice(live),
             }
         };
         let Some(chosen) = chosen else {
@@ -92,7 +104,15 @@ impl<'w> Load<'w> {
             0..4 => self.revoke(chosen, line),
             4..7 if self.by_sql => self.revoke_by_sql(chosen, random),
             7..60 => self.increment(chosen, line),
-            _ => self.read(chosen, node, line),
+            60..70 => self.refresh(chosen, line),
+            70..170 => {
+                let micros = random.u64(1..2000);
+                self.read(chosen, node, line, |token| Ask::FindBriefly {
+                    token,
+                    micros,
+                })
+            }
+            _ => self.read(chosen, node, line, |token| Ask::Find { token }),
         }
     }
 
@@ -100,7 +120,7 @@ impl<'w> Load<'w> {
         let said = ask(line, &Ask::Login);
         let Ok(Say::Session {
             id,
-            token: Some(token),
+            tokens: Some(tokens),
             ..
         }) = said
         else {
@@ -110,7 +130,9 @@ impl<'w> Load<'w> {
         self.did("logins");
         lock(&self.known).push(Known {
             id,
-            token,
+            access: tokens.access,
+            refresh: tokens.refresh,
+            traded: 0,
             counted: 0,
             in_doubt: 0,
             over: false,
@@ -118,20 +140,30 @@ impl<'w> Load<'w> {
         Ok(())
     }
 
-    fn read(&self, chosen: usize, node: usize, line: &mut Line) -> std::io::Result<()> {
-        let token = lock(&self.known)[chosen].token.clone();
-        let said = ask(line, &Ask::Find { token })?;
+    fn read(
+        &self,
+        chosen: usize,
+        node: usize,
+        line: &mut Line,
+        find: impl FnOnce(String) -> Ask,
+    ) -> std::io::Result<()> {
+        let shown = lock(&self.known)[chosen].clone();
+        let said = ask(line, &find(shown.access.clone()))?;
         // One lock after the other, never one within the other.
-        let over = lock(&self.known)[chosen].over;
+        let now = lock(&self.known)[chosen].clone();
         let mut history = lock(&self.history);
         match said {
             Say::Session {
+                id,
                 version,
                 tier,
                 asked_at,
                 served_at,
                 ..
             } => {
+                if id != shown.id {
+                    history.mixed_up.push(chosen);
+                }
                 *history.done.entry(tier_name(&tier)).or_default() += 1;
                 history.reads.push(Read {
                     session: chosen,
@@ -143,12 +175,13 @@ impl<'w> Load<'w> {
             }
             Say::Refused(_) => {
                 *history.done.entry("reads refused").or_default() += 1;
-                // Nobody may be logged out whom nobody revoked.
-                if !over {
+                // Nobody may be logged out whom nobody revoked, and who showed no token of old.
+                if !now.over && !shown.is_being_traded() && now.traded == shown.traded {
                     history.false_refusals.push(chosen);
                 }
             }
-            Say::Failed(_) | Say::Done => {
+            Say::GivenUp => *history.done.entry("reads given up").or_default() += 1,
+            Say::Failed(_) | Say::Done | Say::Tasks(_) => {
                 *history.done.entry("reads undecided").or_default() += 1;
             }
         }
@@ -162,7 +195,7 @@ impl<'w> Load<'w> {
                 return Ok(());
             }
             known[chosen].in_doubt += 1;
-            known[chosen].token.clone()
+            known[chosen].access.clone()
         };
         let said = ask(line, &Ask::Increment { token });
         let Ok(Say::Session { .. }) = said else {
@@ -174,6 +207,41 @@ impl<'w> Load<'w> {
         let mut known = lock(&self.known);
         known[chosen].in_doubt -= 1;
         known[chosen].counted += 1;
+        Ok(())
+    }
+
+    fn refresh(&self, chosen: usize, line: &mut Line) -> std::io::Result<()> {
+        let token = {
+            let mut known = lock(&self.known);
+            let known = &mut known[chosen];
+            // Of two who trade the same in, the second would get what the first got, or end it all.
+            if known.over || known.is_being_traded() {
+                return Ok(());
+            }
+            known.traded += 1;
+            known.refresh.clone()
+        };
+        let said = ask(line, &Ask::Refresh { token });
+        let Ok(Say::Session {
+            tokens: Some(tokens),
+            ..
+        }) = said
+        else {
+            // The new pair may be lost with the answer.
+            let was_over = std::mem::replace(&mut lock(&self.known)[chosen].over, true);
+            self.did("refreshes in doubt");
+            if let Ok(Say::Refused(_)) = said
+                && !was_over
+            {
+                lock(&self.history).false_refusals.push(chosen);
+            }
+            return said.map(drop);
+        };
+        self.did("refreshes");
+        let mut known = lock(&self.known);
+        known[chosen].access = tokens.access;
+        known[chosen].refresh = tokens.refresh;
+        known[chosen].traded += 1;
         Ok(())
     }
 
@@ -246,7 +314,7 @@ impl<'w> Load<'w> {
             let mut last = String::new();
             let found = (0..100).find_map(|_| {
                 let ask = Ask::FindStrict {
-                    token: known.token.clone(),
+                    token: known.access.clone(),
                 };
                 match line.ask(&ask).expect("the node answers") {
                     Say::Session { count, .. } => count,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use session_core::{SecretKey, Token, TokenKeys};
-use tier_cache::{Login, Session, Strictness, TierConfig, Tiers};
+use tier_cache::{Error, Issued, Login, Refusal, Session, Strictness, TierConfig, Tiers};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use crate::wire::{Ask, Say};
+use crate::wire::{Ask, Say, Tokens};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Data {
@@ -57,9 +59,9 @@ async fn talk(tiers: Tiers<Data>, stream: TcpStream) -> std::io::Result<()> {
 
 async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
     let asked_at = tiers.now().moment.nanos();
-    let session = |session: &Session<Data>, token: Option<&Token>| Say::Session {
+    let session = |session: &Session<Data>, tokens: Option<Tokens>| Say::Session {
         id: session.id().to_string(),
-        token: token.map(|token| token.expose().to_string()),
+        tokens,
         version: session.version().get(),
         count: session
             .body_if_here()
@@ -68,23 +70,41 @@ async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
         asked_at,
         served_at: tiers.now().moment.nanos(),
     };
+    let refused = |refusal: Refusal| match refusal.is_unavailable() {
+        true => Say::Failed(refusal.to_string()),
+        false => Say::Refused(refusal.to_string()),
+    };
     let found = async |token: &str, strictness| match Token::parse(token) {
-        Ok(token) => tiers
-            .find_strict(token, strictness)
-            .await
-            .map_err(|refusal| match refusal.is_unavailable() {
-                true => Say::Failed(refusal.to_string()),
-                false => Say::Refused(refusal.to_string()),
-            }),
+        Ok(token) => tiers.find_strict(token, strictness).await.map_err(refused),
         Err(error) => Err(Say::Failed(error.to_string())),
     };
     match ask {
         Ask::Login => {
             let login = Login::guest().ttl(Duration::from_secs(24 * 60 * 60));
             match tiers.login(login).await {
-                Ok(issued) => session(&issued.session, Some(&issued.access)),
+                Ok(issued) => session(&issued.session, Some(tokens(&issued))),
                 Err(error) => Say::Failed(error.to_string()),
             }
+        }
+        Ask::FindBriefly { token, micros } => {
+            let found = found(&token, Strictness::Trust);
+            match timeout(Duration::from_micros(micros), found).await {
+                Ok(Ok(found)) => session(&found, None),
+                Ok(Err(said)) => said,
+                Err(_) => Say::GivenUp,
+            }
+        }
+        Ask::Refresh { token } => match Token::parse(&token) {
+            Ok(token) => match tiers.refresh(&token).await {
+                Ok(issued) => session(&issued.session, Some(tokens(&issued))),
+                Err(Error::Refused(refusal)) => refused(refusal),
+                Err(error) => Say::Failed(error.to_string()),
+            },
+            Err(error) => Say::Failed(error.to_string()),
+        },
+        Ask::Tasks => {
+            let tasks = Handle::current().metrics().num_alive_tasks();
+            Say::Tasks(tasks as u64)
         }
         Ask::Find { token } => match found(&token, Strictness::Trust).await {
             Ok(found) => session(&found, None),
@@ -108,5 +128,12 @@ async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
             },
             Err(_) => Say::Failed("no id".into()),
         },
+    }
+}
+
+fn tokens(issued: &Issued<Data>) -> Tokens {
+    Tokens {
+        access: issued.access.expose().to_string(),
+        refresh: issued.refresh.expose().to_string(),
     }
 }

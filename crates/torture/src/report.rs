@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::Plan;
 use crate::fault::Fault;
 use crate::history::{History, Violation};
+use crate::resources::Resources;
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// How long after its revocation a session was still served, in ascending order.
     pub staleness: Vec<Duration>,
+    /// What the nodes held.
+    pub resources: Resources,
     promised: Duration,
     nodes: usize,
     seed: u64,
@@ -27,11 +30,19 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn of(plan: &Plan, history: History, faults: Vec<Fault>) -> Self {
+    pub(crate) fn of(
+        plan: &Plan,
+        history: History,
+        faults: Vec<Fault>,
+        resources: Resources,
+    ) -> Self {
         let mut staleness: Vec<_> = history.served_after().map(|(_, after)| after).collect();
         staleness.sort();
+        let mut violations = history.violations(plan.promised);
+        violations.extend(resources.left(plan).into_iter().map(Violation::Left));
         Self {
-            violations: history.violations(plan.promised),
+            violations,
+            resources,
             done: history.done,
             faults,
             staleness,
@@ -129,6 +140,7 @@ impl fmt::Display for Report {
             let past = if at == 10 { " past B" } else { "" };
             writeln!(f, "  from {from:>5} ms {count:>7} {bar}{past}")?;
         }
+        write!(f, "{}", self.resources)?;
         writeln!(f, "{} violations", self.violations.len())?;
         for violation in self.violations.iter().take(10) {
             writeln!(f, "  {violation:?}")?;

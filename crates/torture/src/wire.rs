@@ -12,20 +12,32 @@ pub(crate) enum Ask {
     Login,
     /// Find the session of a token.
     Find { token: String },
+    /// The same, given up after so many microseconds, as by a client that goes away.
+    FindBriefly { token: String, micros: u64 },
     /// The same, confirmed by the database's row.
     FindStrict { token: String },
     /// Add one to the session's count.
     Increment { token: String },
+    /// Trade a refresh token in for a new pair.
+    Refresh { token: String },
+    /// Count the tasks of the node's runtime.
+    Tasks,
     /// Revoke a session.
     Revoke { id: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Tokens {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Say {
     Session {
         id: String,
-        /// With a login.
-        token: Option<String>,
+        /// With a login, or a new pair.
+        tokens: Option<Tokens>,
         version: i64,
         count: Option<u64>,
         tier: String,
@@ -34,6 +46,8 @@ pub(crate) enum Say {
         served_at: i64,
     },
     Done,
+    GivenUp,
+    Tasks(u64),
     Refused(String),
     Failed(String),
 }

@@ -92,6 +92,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
     }

@@ -13,6 +13,9 @@ struct Flags {
     /// How long.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Half an hour, which tells whether memory grows.
+    #[arg(long, conflicts_with = "seconds")]
+    soak: bool,
     /// What happens is drawn from this.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
         node: this.with_file_name("torture-node"),
         nodes: flags.nodes,
         clients: flags.clients,
-        duration: Duration::from_secs(flags.seconds),
+        duration: Duration::from_secs(if flags.soak { 1800 } else { flags.seconds }),
         seed: flags.seed,
         bound,
         promised: bound,

@@ -1,0 +1,189 @@
+//! What the nodes hold: memory, tasks, connections, leases; and what of it they do not give back.
+
+use std::fmt;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Plan;
+use crate::warm::Warm;
+use crate::wire::{Ask, Line, Say};
+use crate::world::World;
+
+/// What the nodes held, in the course of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Kilobytes of resident memory of all nodes together, at equal times.
+    pub resident: Vec<u64>,
+    /// When nothing was asked of them yet.
+    pub before: Held,
+    /// When nothing is asked of them any more.
+    pub after: Held,
+}
+
+/// What all nodes together hold at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Tasks of their runtimes.
+    pub tasks: u64,
+    /// Connections to the database.
+    pub database: u64,
+    /// Connections to Redis.
+    pub redis: u64,
+    /// Leases in Redis.
+    pub leases: u64,
+}
+
+impl Resources {
+    /// Kilobytes in a part of the run: the middle value.
+    pub fn resident_from_to(&self, from: f64, to: f64) -> u64 {
+        let at = |part: f64| (self.resident.len() as f64 * part) as usize;
+        let mut part = self.resident[at(from)..at(to)].to_vec();
+        part.sort_unstable();
+        part.get(part.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// What was not given back, in words.
+    pub(crate) fn left(&self, plan: &Plan) -> Vec<String> {
+        /// By so much memory may vary, that is handed out and taken back all the time.
+        const FLAT: f64 = 1.1;
+        /// A shorter run shows only how the caches fill.
+        const TELLING: Duration = Duration::from_secs(600);
+        let mut left = Vec::new();
+        let most = most(plan, self.before);
+        let mut check = |what: &str, held: u64, most: u64| {
+            if held > most {
+                left.push(format!("{held} {what}, and {most} would do"));
+            }
+        };
+        check("tasks", self.after.tasks, most.tasks);
+        check(
+            "connections to the database",
+            self.after.database,
+            most.database,
+        );
+        check("connections to Redis", self.after.redis, most.redis);
+        check("leases", self.after.leases, most.leases);
+        if plan.duration >= TELLING {
+            let (early, late) = (
+                self.resident_from_to(0.4, 0.6),
+                self.resident_from_to(0.8, 1.0),
+            );
+            check("kB resident", late, (early as f64 * FLAT) as u64);
+        }
+        left
+    }
+}
+
+/// The most that idle nodes may hold, which held so much before they had anything to do.
+fn most(plan: &Plan, before: Held) -> Held {
+    let nodes = plan.nodes as u64;
+    let pool = tier_cache::TierConfig::default().cold.pool_size as u64;
+    // To the replica too.
+    let pools = if plan.replica { 2 * pool } else { pool };
+    Held {
+        // Each connection has one.
+        tasks: before.tasks + nodes * pools,
+        // The feed and the notifications have one each.
+        database: nodes * (pool + 2),
+        redis: before.redis,
+        leases: 0,
+    }
+}
+
+/// Looks at the memory of the nodes until `stop`, `SAMPLES` times in all.
+pub(crate) fn watch(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<u64> {
+    const SAMPLES: u32 = 60;
+    let pause = plan.duration / SAMPLES;
+    let mut resident = Vec::new();
+    let mut next = Instant::now();
+    while !stop.load(Ordering::SeqCst) {
+        if Instant::now() >= next {
+            resident.push(world.nodes.iter().map(|node| memory(node.pid())).sum());
+            next += pause;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    resident
+}
+
+/// Kilobytes of resident memory of a process.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+    kilobytes.map_or(0, |kilobytes| kilobytes.trim().parse().expect("a number"))
+}
+
+/// What the nodes hold now.
+pub(crate) fn held(world: &World, warm: Option<&Warm>) -> Held {
+    let tasks = world.nodes.iter().map(|node| {
+        let said = Line::open(node.address).and_then(|mut line| line.ask(&Ask::Tasks));
+        match said {
+            Ok(Say::Tasks(tasks)) => tasks,
+            other => panic!("a node does not count its tasks: {other:?}"),
+        }
+    });
+    let database = world.database.sql(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    let clients = warm.map(|warm| warm.redis.cli(&["CLIENT", "LIST"]));
+    let leases = warm.map(|warm| warm.redis.cli(&["--scan", "--pattern", "session:l:*"]));
+    Held {
+        tasks: tasks.sum(),
+        database: database.trim().parse().expect("a number"),
+        // The one that asks is not counted.
+        redis: clients.map_or(0, |list| count(&list) - 1),
+        leases: leases.map_or(0, |leases| count(&leases)),
+    }
+}
+
+fn count(lines: &str) -> u64 {
+    lines.lines().filter(|line| !line.is_empty()).count() as u64
+}
+
+/// What the nodes hold once they hold as little as they may, or after a while.
+pub(crate) fn at_rest(plan: &Plan, world: &World, warm: Option<&Warm>, before: Held) -> Held {
+    /// Connections and leases that a fault left hanging end by then.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
+    let most = most(plan, before);
+    loop {
+        let held = held(world, warm);
+        let rests = held.tasks <= most.tasks
+            && held.database <= most.database
+            && held.redis <= most.redis
+            && held.leases <= most.leases;
+        if rests || Instant::now() >= end {
+            return held;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resident: Vec<String> = (0..10)
+            .map(|tenth| f64::from(tenth) / 10.0)
+            .map(|from| {
+                let kilobytes = self.resident_from_to(from, from + 0.1);
+                format!("{:.1}", kilobytes as f64 / 1024.0)
+            })
+            .collect();
+        writeln!(
+            f,
+            "resident memory of all nodes, MiB in each tenth of the time: {}",
+            resident.join(" ")
+        )?;
+        for (when, held) in [("before", self.before), ("after", self.after)] {
+            writeln!(
+                f,
+                "{when}: {} tasks, {} connections to the database, {} to Redis, {} leases",
+                held.tasks, held.database, held.redis, held.leases
+            )?;
+        }
+        Ok(())
+    }
+}
