@@ -187,3 +187,64 @@ impl fmt::Display for Resources {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn plan() -> Plan {
+        Plan {
+            node: "torture-node".into(),
+            nodes: 2,
+            clients: 1,
+            duration: HOUR,
+            seed: 0,
+            bound: HOUR,
+            promised: HOUR,
+            notify: true,
+            redis: true,
+            replica: false,
+            by_sql: false,
+            faults: Vec::new(),
+            gate_open: false,
+        }
+    }
+
+    fn resources(resident: impl Fn(u64) -> u64, after: Held) -> Resources {
+        Resources {
+            resident: (0..60).map(resident).collect(),
+            before: Held {
+                tasks: 20,
+                database: 4,
+                redis: 4,
+                leases: 0,
+            },
+            after,
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_back_is_found() {
+        let before = resources(|_| 1000, Held::default()).before;
+        assert_eq!(resources(|_| 1000, before).left(&plan()), [""; 0]);
+        let after = Held {
+            tasks: 1000,
+            database: 1000,
+            redis: 5,
+            leases: 1,
+        };
+        assert_eq!(resources(|_| 1000, after).left(&plan()).len(), 4);
+    }
+
+    #[test]
+    fn memory_that_grows_is_found_and_caches_that_fill_are_not() {
+        let left = |resident: fn(u64) -> u64| {
+            let resources = resources(resident, Held::default());
+            resources.left(&plan()).len()
+        };
+        assert_eq!(left(|minute| 1000 + 100 * minute.min(20)), 0);
+        assert_eq!(left(|minute| 1000 + 100 * minute), 1);
+    }
+}
