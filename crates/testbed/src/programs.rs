@@ -32,7 +32,12 @@ pub(crate) fn command(program: &str) -> Result<Command, Error> {
 /// from the newest version installed.
 pub(crate) fn postgres_command(program: &str) -> Result<Command, Error> {
     let beside_server = match in_path("postgres") {
-        Some(server) => server.parent().map(Path::to_owned),
+        // It may be a link into the folder with the others. Debian's own `psql` in `PATH` is a script
+        // that starts a Perl first.
+        Some(server) => fs::canonicalize(&server)
+            .unwrap_or(server)
+            .parent()
+            .map(Path::to_owned),
         None => newest_postgres(),
     };
     let path = beside_server
