@@ -139,14 +139,9 @@ impl TokenKeys {
     /// If the system has no random generator; nothing secure can be done without one.
     pub fn mint(&self, kind: TokenKind, id: SessionId) -> Token {
         // Made in its place, so that no copy of the secret stays behind.
-        let mut token = Token {
-            kind,
-            id,
-            secret: [0; 16],
-            mac: [0; 16],
-        };
-        fill_random(&mut token.secret);
-        token.mac = self.mac(&self.ring[self.signs], kind, id, &token.secret);
+        let mut token = Token::blank(kind, id);
+        fill_random(token.secret_mut());
+        token.set_mac(&self.mac(&self.ring[self.signs], &token));
         token
     }
 
@@ -158,20 +153,15 @@ impl TokenKeys {
     pub fn succeed(&self, refresh: &Token, salt: &Salt, kind: TokenKind) -> Token {
         let mut input = [0; 49];
         input[0] = kind.tag();
-        input[1..17].copy_from_slice(refresh.id.as_bytes());
-        input[17..33].copy_from_slice(&refresh.secret);
+        input[1..17].copy_from_slice(refresh.id().as_bytes());
+        input[17..33].copy_from_slice(refresh.secret());
         input[33..].copy_from_slice(&salt.0);
         let hash = blake3::keyed_hash(&self.succession, &input);
         input.zeroize();
-        let mut secret = [0; 16];
-        secret.copy_from_slice(&hash.as_bytes()[..16]);
-        let mac = self.mac(&self.ring[self.signs], kind, refresh.id, &secret);
-        Token {
-            kind,
-            id: refresh.id,
-            secret,
-            mac,
-        }
+        let mut token = Token::blank(kind, refresh.id());
+        token.secret_mut().copy_from_slice(&hash.as_bytes()[..16]);
+        token.set_mac(&self.mac(&self.ring[self.signs], &token));
+        token
     }
 
     /// Whether the token was minted under one of these keys. One hash per accepted key, no I/O.
@@ -186,8 +176,8 @@ impl TokenKeys {
         let mut signer = NOBODY;
         // Of a key that is there twice, announced and then rotated to, the newest place counts.
         for (at, key) in self.ring.iter().enumerate().rev() {
-            let mac = self.mac(key, token.kind, token.id, &token.secret);
-            signer.conditional_assign(&(at as u64), mac.ct_eq(&token.mac));
+            let mac = self.mac(key, token);
+            signer.conditional_assign(&(at as u64), mac.ct_eq(token.mac()));
         }
         (signer != NOBODY).then(|| match signer.cmp(&(self.signs as u64)) {
             Ordering::Less => Signed::Announced,
@@ -196,42 +186,43 @@ impl TokenKeys {
         })
     }
 
+    /// Whether a key is accepted that signs no more.
+    pub fn has_retired(&self) -> bool {
+        self.ring.len() > self.signs + 1
+    }
+
     /// The same token under the key that signs; `None` unless a retired key signed it. Free of
     /// cost while no key is retired, else one hash per accepted key and one more.
     ///
     /// `tower-session` does this for cookies. For clients that keep their token themselves an
     /// application may do it, in an answer that they read; or leave it until they refresh.
     pub fn resign(&self, token: &Token) -> Option<Token> {
-        let retired = self.ring.len() > self.signs + 1;
-        if !retired || self.signed(token) != Some(Signed::Retired) {
+        if !self.has_retired() || self.signed(token) != Some(Signed::Retired) {
             return None;
         }
         let mut token = token.clone();
-        token.mac = self.mac(&self.ring[self.signs], token.kind, token.id, &token.secret);
+        token.set_mac(&self.mac(&self.ring[self.signs], &token));
         Some(token)
     }
 
     /// Of a refresh token the root is needed too: one that is not the newest ends its session, and
     /// whoever knows a MAC key alone shall not be able to do that.
-    fn mac(&self, key: &[u8; 32], kind: TokenKind, id: SessionId, secret: &[u8; 16]) -> [u8; 16] {
-        match kind {
-            TokenKind::Access => mac(key, kind, id, secret),
+    fn mac(&self, key: &[u8; 32], token: &Token) -> [u8; 16] {
+        let hash = match token.kind() {
+            TokenKind::Access => blake3::keyed_hash(key, token.proven()),
             TokenKind::Refresh => {
                 let key = blake3::keyed_hash(&self.succession, key);
-                mac(key.as_bytes(), kind, id, secret)
+                blake3::keyed_hash(key.as_bytes(), token.proven())
             }
-        }
+        };
+        let mut mac = [0; 16];
+        mac.copy_from_slice(&hash.as_bytes()[..16]);
+        mac
     }
 
     /// What is stored of a minted token.
     pub fn hash(&self, token: &Token) -> KeyHash {
-        let mut input = [0; 33];
-        input[0] = token.kind.tag();
-        input[1..17].copy_from_slice(token.id.as_bytes());
-        input[17..].copy_from_slice(&token.secret);
-        let hash = blake3::keyed_hash(&self.hash, &input);
-        input.zeroize();
-        KeyHash::new(&hash, false)
+        KeyHash::new(&blake3::keyed_hash(&self.hash, token.proven()), false)
     }
 
     /// What is stored of someone else's key, such as the `jti` of a JWT.
@@ -332,18 +323,6 @@ pub struct TooShort(usize);
 
 fn mac_key(secret: &SecretKey) -> [u8; 32] {
     blake3::derive_key("session-core v1 token mac", &secret.0)
-}
-
-fn mac(key: &[u8; 32], kind: TokenKind, id: SessionId, secret: &[u8; 16]) -> [u8; 16] {
-    let mut input = [0; 33];
-    input[0] = kind.tag();
-    input[1..17].copy_from_slice(id.as_bytes());
-    input[17..].copy_from_slice(secret);
-    let hash = blake3::keyed_hash(key, &input);
-    input.zeroize();
-    let mut mac = [0; 16];
-    mac.copy_from_slice(&hash.as_bytes()[..16]);
-    mac
 }
 
 fn fill_random(bytes: &mut [u8]) {

@@ -13,13 +13,15 @@ use crate::SessionId;
 /// stored hash too) is enough to forge one. Zeroized on drop; `Debug` shows the id alone.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Token {
-    #[zeroize(skip)]
-    pub(crate) kind: TokenKind,
-    #[zeroize(skip)]
-    pub(crate) id: SessionId,
-    pub(crate) secret: [u8; 16],
-    pub(crate) mac: [u8; 16],
+    /// Kind (1) | id (16) | secret (16) | MAC (16). What is hashed stands together, so that hashing it
+    /// makes no copy, which would have to be wiped too.
+    bytes: [u8; 49],
 }
+
+/// Where each part of a token begins.
+const ID: usize = 1;
+const SECRET: usize = 17;
+const MAC: usize = 33;
 
 impl Token {
     /// Characters of a written token.
@@ -37,45 +39,69 @@ impl Token {
         }
         let (prefix, encoded) = text.split_at_checked(4).ok_or(MalformedToken)?;
         let kind = TokenKind::from_prefix(prefix).ok_or(MalformedToken)?;
-        let mut bytes = Zeroizing::new([0; 48]);
-        let read = URL_SAFE_NO_PAD.decode_slice(encoded, bytes.as_mut_slice());
-        if read != Ok(48) {
-            return Err(MalformedToken);
+        let mut token = Self { bytes: [0; 49] };
+        token.bytes[0] = kind.tag();
+        let read = URL_SAFE_NO_PAD.decode_slice(encoded, &mut token.bytes[ID..]);
+        match read {
+            Ok(48) => Ok(token),
+            _ => Err(MalformedToken),
         }
-        Ok(Self {
-            kind,
-            id: SessionId::from_bytes(cut(bytes.as_slice(), 0)),
-            secret: cut(bytes.as_slice(), 16),
-            mac: cut(bytes.as_slice(), 32),
-        })
+    }
+
+    /// A token that has no secret and no MAC yet.
+    pub(crate) fn blank(kind: TokenKind, id: SessionId) -> Self {
+        let mut bytes = [0; 49];
+        bytes[0] = kind.tag();
+        bytes[ID..SECRET].copy_from_slice(id.as_bytes());
+        Self { bytes }
     }
 
     /// What the token is for.
     pub fn kind(&self) -> TokenKind {
-        self.kind
+        match self.bytes[0] {
+            REFRESH => TokenKind::Refresh,
+            _ => TokenKind::Access,
+        }
     }
 
     /// The session that it opens.
     pub fn id(&self) -> SessionId {
-        self.id
+        SessionId::from_bytes(cut(&self.bytes, ID))
+    }
+
+    /// What its MAC and its hash are of: kind, id and secret.
+    pub(crate) fn proven(&self) -> &[u8] {
+        &self.bytes[..MAC]
+    }
+
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.bytes[SECRET..MAC]
+    }
+
+    pub(crate) fn secret_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[SECRET..MAC]
+    }
+
+    pub(crate) fn mac(&self) -> &[u8] {
+        &self.bytes[MAC..]
+    }
+
+    pub(crate) fn set_mac(&mut self, mac: &[u8; 16]) {
+        self.bytes[MAC..].copy_from_slice(mac);
     }
 
     /// The token as it goes to the client: a secret, wiped when dropped.
     pub fn expose(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new([0; 48]);
-        bytes[..16].copy_from_slice(self.id.as_bytes());
-        bytes[16..32].copy_from_slice(&self.secret);
-        bytes[32..].copy_from_slice(&self.mac);
         let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
-        text.push_str(self.kind.prefix());
-        URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
+        text.push_str(self.kind().prefix());
+        URL_SAFE_NO_PAD.encode_string(&self.bytes[ID..], &mut text);
         text
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({:?} of {}, …)", self.kind, self.id)
+        write!(f, "Token({:?} of {}, …)", self.kind(), self.id())
     }
 }
 
@@ -88,11 +114,14 @@ pub enum TokenKind {
     Refresh,
 }
 
+const ACCESS: u8 = 1;
+const REFRESH: u8 = 2;
+
 impl TokenKind {
     pub(crate) fn tag(self) -> u8 {
         match self {
-            Self::Access => 1,
-            Self::Refresh => 2,
+            Self::Access => ACCESS,
+            Self::Refresh => REFRESH,
         }
     }
 

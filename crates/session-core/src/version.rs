@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Version(i64);
 
 impl Version {
+    /// The version that a row begins with: nothing older of it can be anywhere.
+    pub const FIRST: Self = Self(1);
     /// Above every version that a row can have: the floor of a deleted session.
     pub const DELETED: Self = Self(i64::MAX);
 

@@ -25,8 +25,9 @@ pub(crate) enum Shown {
     /// Not at all, or in a way that leaves nothing to do.
     #[default]
     Nothing,
-    /// With this token, whose session is not decided yet.
-    Asked(Token),
+    /// With a token whose session is not decided yet; with a copy of it, if it may have to be signed
+    /// anew.
+    Asked(Option<Token>),
     /// With a token under a retired key, which was accepted: here it is under the one that signs.
     Resigned(Token),
     /// With something that is refused, and always will be.
@@ -49,7 +50,8 @@ impl<D: SessionData> Outbound<D> {
         };
         self.shown = match found {
             Ok(_) => {
-                let resigned = self.shared.tiers.keys().resign(token);
+                let keys = self.shared.tiers.keys();
+                let resigned = token.as_ref().and_then(|token| keys.resign(token));
                 resigned.map_or(Shown::Nothing, Shown::Resigned)
             }
             Err(Absence::Refused(refusal)) if is_final(refusal) => Shown::Refused,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use session_core::Token;
 use tier_cache::{Credential, Refusal, SessionData, Strictness};
 use tower_service::Service;
 
@@ -127,13 +128,13 @@ fn look_up<D: SessionData, B>(
     let found = sources.find_map(|source| Some((source, source.find(headers, extensions)?)));
     let shown = match (&found, outer) {
         (Some((source, _)), _) if !source.is_cookie(&shared.cookie_name) => Shown::Nothing,
-        (Some((_, Ok(Credential::Token(token)))), None) => Shown::Asked(token.clone()),
+        (Some((_, Ok(Credential::Token(token)))), None) => asked(shared, token),
         (Some((source, Err(_))), None) if !source.shows_several(headers) => Shown::Refused,
         // What an outer layer accepted is ours to judge only if it did so for this cookie.
         (Some((_, Ok(Credential::Token(token)))), Some(_))
             if ours.is_some_and(|session| session.id() == token.id()) =>
         {
-            Shown::Asked(token.clone())
+            asked(shared, token)
         }
         _ => Shown::Nothing,
     };
@@ -163,6 +164,11 @@ fn look_up<D: SessionData, B>(
     }
     let finding = find(Arc::clone(shared), credential);
     (LookedUp::Finding(Box::pin(finding)), shown)
+}
+
+fn asked<D: SessionData>(shared: &Shared<D>, token: &Token) -> Shown {
+    let resigns = shared.tiers.keys().has_retired();
+    Shown::Asked(resigns.then(|| token.clone()))
 }
 
 async fn confirm<D: SessionData>(
