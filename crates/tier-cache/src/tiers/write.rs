@@ -117,13 +117,15 @@ impl<D: SessionData> Shared<D> {
         let Head { id, version, .. } = row.head;
         self.fence.saw(row.lineage, row.head.as_of);
         match self.fence.lineage() == Some(row.lineage) {
+            true if version == Version::FIRST => {}
             true => self.raise(id, version, row.changed_at),
             // The feed has yet to learn where it is.
             false => self.hot.remove_below(id, Version::DELETED),
         }
     }
 
-    /// Applies a row to the warm tier, and pushes its version to the other nodes.
+    /// Applies a row to the warm tier, and pushes its version to the other nodes, unless it is the
+    /// first: they can hold nothing older.
     async fn tell(&self, row: &Row, now: Now) {
         let Some(warm) = &self.warm else { return };
         let push = Changed {
@@ -140,6 +142,10 @@ impl<D: SessionData> Shared<D> {
             // Over already: a trace is still left for the loads that are under way.
             (_, None) => (tombstone(row), Duration::from_secs(60)),
         };
+        if row.head.version == Version::FIRST {
+            warm.fill(&record, row.lineage, ttl).await;
+            return;
+        }
         warm.apply(&record, &keys, push, row.lineage, ttl).await;
     }
 }
