@@ -76,6 +76,10 @@ impl Node {
             .env("SESSION_FENCE__STALENESS_BOUND", format!("{bound}ms"))
             .env("SESSION_FENCE__POLL_INTERVAL", format!("{}ms", bound / 4))
             .env("SESSION_COLD__NOTIFY", plan.notify.to_string())
+            // Full within minutes, so that sessions are driven out and floors forgotten, and memory
+            // that goes on growing is not theirs.
+            .env("SESSION_HOT__CAPACITY", "1MiB")
+            .env("SESSION_FENCE__MAX_FLOORS", "1000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if plan.gate_open {
