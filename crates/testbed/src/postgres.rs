@@ -1,6 +1,6 @@
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::address::encode_credential;
@@ -59,6 +59,11 @@ impl Cluster {
     /// for.
     pub fn url(&self) -> String {
         self.address().client
+    }
+
+    /// The unix socket, for a [`Relay`](crate::Relay) that leads here.
+    pub fn socket(&self) -> PathBuf {
+        self.postmaster.socket()
     }
 
     /// The certificate authority, in PEM, by which the server's certificate is to be checked.

@@ -125,6 +125,11 @@ impl Postmaster {
         )
     }
 
+    /// The unix socket itself.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(format!(".s.PGSQL.{}", self.port))
+    }
+
     fn postgres(&self) -> Result<Command, Error> {
         let mut command = self.command("postgres")?;
         command

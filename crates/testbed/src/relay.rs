@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::Error;
 use crate::error::OrFail;
@@ -60,6 +61,12 @@ impl Relay {
         self.state.changed.notify_all();
     }
 
+    /// Holds back for so long what comes from the server, as a slow way does: each answer comes so much
+    /// later, the next one only after it. Zero undoes it.
+    pub fn delay(&self, by: Duration) {
+        self.state.lock().delay = by;
+    }
+
     /// Closes all connections that it has accepted, also those that are cut, and leads new ones to
     /// `target`.
     pub fn redirect(&self, target: impl Into<Target>) {
@@ -78,6 +85,7 @@ impl Relay {
             way: Mutex::new(Way {
                 target,
                 cut: false,
+                delay: Duration::ZERO,
                 over: false,
                 open: HashMap::new(),
                 accepted: 0,
@@ -135,6 +143,12 @@ impl From<SocketAddr> for Target {
     }
 }
 
+impl From<PathBuf> for Target {
+    fn from(socket: PathBuf) -> Self {
+        Self::Socket(socket)
+    }
+}
+
 impl From<&Path> for Target {
     fn from(socket: &Path) -> Self {
         Self::Socket(socket.to_owned())
@@ -150,6 +164,8 @@ struct State {
 struct Way {
     target: Target,
     cut: bool,
+    /// How long an answer is held back.
+    delay: Duration,
     /// Set when the relay is dropped.
     over: bool,
     /// Both ends of each connection, by its number, to close them. Who is not in here is closed.
@@ -196,17 +212,24 @@ impl State {
         }
         client.set_nodelay(true)?;
         thread::scope(|there_and_back| {
-            there_and_back.spawn(|| self.carry(id, client, &server));
-            self.carry(id, &server, client);
+            there_and_back.spawn(|| self.carry(id, client, &server, || Duration::ZERO));
+            self.carry(id, &server, client, || self.lock().delay);
         });
         Ok(())
     }
 
     /// Passes on what comes from one side until it ends, and then the end.
-    fn carry(&self, id: u64, mut from: &TcpStream, mut to: &TcpStream) {
+    fn carry(
+        &self,
+        id: u64,
+        mut from: &TcpStream,
+        mut to: &TcpStream,
+        delay: impl Fn() -> Duration,
+    ) {
         let mut buffer = [0; 16 * 1024];
         loop {
             let read = from.read(&mut buffer).unwrap_or(0);
+            thread::sleep(delay());
             if self.pass(id).is_none() {
                 return;
             }

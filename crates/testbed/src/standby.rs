@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,11 @@ impl Standby {
     /// The address of the same database on this server.
     pub fn url(&self, database: &Database) -> String {
         at_database(&self.postmaster.socket_url(), database.name())
+    }
+
+    /// The unix socket, for a [`Relay`](crate::Relay) that leads here.
+    pub fn socket(&self) -> PathBuf {
+        self.postmaster.socket()
     }
 
     /// As [`Database::sql`], but asked of this server.

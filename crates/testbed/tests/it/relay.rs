@@ -2,7 +2,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testbed::{Redis, Relay};
 
@@ -39,6 +39,22 @@ fn a_cut_way_is_silent_and_what_waited_gets_through_when_it_is_mended() {
         assert_eq!(answer[0], b':');
     }
     assert_eq!(redis.cli(&["GET", "key"]), "2");
+}
+
+#[test]
+fn a_slow_way_holds_each_answer_back() {
+    let redis = Redis::start();
+    let relay = Relay::to(redis.socket());
+    let mut client = connect(&relay);
+    let delay = Duration::from_millis(20);
+    relay.delay(delay);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        ask(&mut client, "PING", "+PONG");
+    }
+    assert!(begun.elapsed() >= 3 * delay);
+    relay.delay(Duration::ZERO);
+    ask(&mut client, "PING", "+PONG");
 }
 
 #[test]
