@@ -3,9 +3,13 @@
 //! A network that goes silent is told by no socket for half a minute or more. So the verdict is
 //! ours: both connections are pinged once a second, and at once when a command failed; a ping
 //! that is not answered in time ends both, since a connection that once went silent is no longer
-//! worth trusting.
+//! worth trusting. Until the ping is answered no command is sent, so that each request waits in vain
+//! for one at most.
+//!
+//! A server may answer pings and be of no use all the same: its answers come later than a command
+//! may take, or are none. So several failures in a row end the connections too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use metrics::Gauge;
@@ -26,6 +30,9 @@ use crate::push;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two checks, however many commands fail meanwhile.
 const CHECK_GAP: Duration = Duration::from_millis(100);
+/// Commands that fail one after the other before the connections are given up, however well they are
+/// pinged.
+const FAILURES: u32 = 5;
 /// Heartbeats from one look at the size of the database to the next.
 const SAMPLE_EVERY: u32 = 3;
 
@@ -34,6 +41,10 @@ pub(super) struct Health {
     state: watch::Sender<State>,
     /// A command failed in a way that speaks against the connection.
     doubt: Notify,
+    /// The same, and it was not checked yet.
+    in_doubt: AtomicBool,
+    /// Commands in a row that were not answered, or by what is no answer.
+    failures: AtomicU32,
     /// The server at the other end is no longer the one that takes writes.
     demoted: AtomicBool,
     /// A connection is being made.
@@ -56,22 +67,25 @@ impl Health {
         Self {
             state: watch::Sender::new(State::Unknown),
             doubt: Notify::new(),
+            in_doubt: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
             demoted: AtomicBool::new(false),
             trying: AtomicBool::new(true),
             gauge,
         }
     }
 
-    /// The connection for commands, while Redis is up.
+    /// The connection for commands, while Redis is up and nothing speaks against it.
     pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
         match &*self.state.borrow() {
-            State::Up(commands) => Some(commands.clone()),
-            State::Unknown | State::Down => None,
+            State::Up(commands) if !self.in_doubt() => Some(commands.clone()),
+            State::Up(_) | State::Unknown | State::Down => None,
         }
     }
 
     pub(super) fn circuit(&self) -> CircuitState {
         match &*self.state.borrow() {
+            State::Up(_) if self.in_doubt() => CircuitState::HalfOpen,
             State::Up(_) => CircuitState::Closed,
             _ if self.trying.load(Ordering::Relaxed) => CircuitState::HalfOpen,
             State::Unknown | State::Down => CircuitState::Open,
@@ -98,8 +112,29 @@ impl Health {
             .await;
     }
 
+    /// A command was answered.
+    pub(super) fn answered(&self) {
+        // Nearly always: then nothing is written to what all threads read.
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
+    }
+
+    fn checked(&self) {
+        self.in_doubt.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was of no use although it was pinged well.
+    fn is_useless(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES
+    }
+
     /// Has the connection checked at once if this failure speaks against it, and not against
-    /// the command.
+    /// the command; nothing is sent until then.
     pub(super) fn suspect(&self, failure: &RedisError) {
         let speaks = match failure.kind() {
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
@@ -115,7 +150,13 @@ impl Health {
             ErrorKind::Io | ErrorKind::Parse => true,
             _ => false,
         };
-        if speaks {
+        // A server that says no is of use.
+        let answered = matches!(failure.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
+        if !answered {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if speaks || self.is_useless() {
+            self.in_doubt.store(true, Ordering::Relaxed);
             self.doubt.notify_one();
         }
     }
@@ -158,6 +199,11 @@ impl Warm {
             Ok(Err(broken)) => return broken,
             Err(_) => return Broken("no answer within warm.connect_timeout".into()),
         };
+        if self.health.is_useless()
+            && let Err(broken) = self.try_out(link.commands.clone()).await
+        {
+            return broken;
+        }
         self.health.demoted.store(false, Ordering::Release);
         self.now_up(&link);
         self.health.tries(false);
@@ -181,6 +227,16 @@ impl Warm {
         broken
     }
 
+    /// Makes sure that a server that answered too late, or nothing of use, answers in time now.
+    async fn try_out(&self, mut commands: MultiplexedConnection) -> Result<(), Broken> {
+        self.sent.ping.increment(1);
+        let ping = redis::cmd("PING");
+        match timeout(self.command_timeout, ping.exec_async(&mut commands)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Broken("no answer within warm.command_timeout".into())),
+        }
+    }
+
     /// Returns when a connection does not answer.
     async fn watch(&self, mut commands: MultiplexedConnection, mut hearing: PubSubSink) -> Broken {
         for beat in 0.. {
@@ -194,12 +250,18 @@ impl Warm {
             if self.health.demoted.load(Ordering::Acquire) {
                 return Broken("READONLY".into());
             }
+            if self.health.is_useless() {
+                return Broken(
+                    "one command after the other was not answered in time, or by what is no answer"
+                        .into(),
+                );
+            }
             let ping = redis::cmd("PING");
             self.sent.ping.increment(2);
             let answers =
                 async { tokio::try_join!(ping.exec_async(&mut commands), hearing.ping()) };
             match timeout(self.check_timeout(), answers).await {
-                Ok(Ok(((), ()))) => {}
+                Ok(Ok(((), ()))) => self.health.checked(),
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return Broken("a ping was not answered in time".into()),
             }
@@ -233,6 +295,8 @@ impl Warm {
     }
 
     fn now_up(&self, link: &Link) {
+        self.health.checked();
+        self.health.answered();
         let up = State::Up(link.commands.clone());
         self.health.state.send_replace(up);
         tracing::info!(redis = %self.target, "the warm tier is up");

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use redis::{Pipeline, RedisError, Value};
+use redis::{FromRedisValue, ParsingError, Pipeline, RedisError, Value};
 use session_core::Key;
 use tokio::time::timeout;
 
@@ -18,11 +18,10 @@ impl Warm {
     /// Asks for the leases of what these keys lead to, in one pipeline; they end by themselves after
     /// `warm.lease`. Says of each whether this node is to load it: not if another has the lease.
     pub(crate) async fn lease(&self, keys: &[Key]) -> Vec<bool> {
-        let held_elsewhere = match self.set_leases(keys, "NX", self.lease).await {
-            Some(answers) => answers.into_iter().map(|answer| answer == Value::Nil),
-            None => return vec![true; keys.len()],
-        };
-        held_elsewhere.map(|held| !held).collect()
+        match self.set_leases(keys, "NX", self.lease).await {
+            Some(leases) => leases.iter().map(|lease| lease.is_ours).collect(),
+            None => vec![true; keys.len()],
+        }
     }
 
     /// Ends a lease early, since there will be nothing to wait for. If it has passed to another
@@ -34,7 +33,7 @@ impl Warm {
     }
 
     /// What Redis says to each; `None` if it does not, or if there are no leases.
-    async fn set_leases(&self, keys: &[Key], condition: &str, ttl: Duration) -> Option<Vec<Value>> {
+    async fn set_leases(&self, keys: &[Key], condition: &str, ttl: Duration) -> Option<Vec<Lease>> {
         if self.lease.is_zero() {
             return None;
         }
@@ -48,9 +47,24 @@ impl Warm {
         self.sent.set.increment(keys.len() as u64);
         let answers = leases.query_async(&mut connection);
         let answers = match timeout(self.command_timeout, answers).await {
-            Ok(answers) => answers,
+            Ok(answers) => answers.inspect(|_| self.health.answered()),
             Err(_) => Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut))),
         };
         answers.inspect_err(|error| self.failed(error)).ok()
+    }
+}
+
+struct Lease {
+    is_ours: bool,
+}
+
+impl FromRedisValue for Lease {
+    fn from_redis_value(answer: Value) -> Result<Self, ParsingError> {
+        let is_ours = match answer {
+            Value::Okay => true,
+            Value::Nil => false,
+            _ => return Err("neither OK nor nothing".into()),
+        };
+        Ok(Self { is_ours })
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use ::metrics::Counter;
 use futures_util::future::{join, join_all};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, ParsingError, RedisError, Script, ServerErrorKind, Value,
+};
 use session_core::{Key, KeyHash, Lineage, TokenKeys};
 use tokio::time::timeout;
 
@@ -187,7 +189,7 @@ impl Warm {
         };
         let by_hash = command("EVALSHA", self.set_if_newer.get_hash());
         let mut answer = self
-            .ask::<()>(connection.clone(), &self.sent.evalsha, &by_hash)
+            .ask::<Done>(connection.clone(), &self.sent.evalsha, &by_hash)
             .await;
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
         if answer.as_ref().is_err_and(|error| error.kind() == unknown) {
@@ -196,7 +198,7 @@ impl Warm {
             answer = self.ask(connection, &self.sent.eval, &in_full).await;
         }
         match answer {
-            Ok(()) => {
+            Ok(Done) => {
                 if push.is_some() {
                     self.metrics.pushes_sent.increment(1);
                 }
@@ -217,7 +219,7 @@ impl Warm {
     ) -> Result<T, RedisError> {
         sent.increment(1);
         match timeout(self.command_timeout, command.query_async(&mut connection)).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.inspect(|_| self.health.answered()),
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
@@ -235,6 +237,18 @@ impl fmt::Debug for Warm {
             .field("prefix", &self.prefix)
             .field("up", &self.is_up())
             .finish_non_exhaustive()
+    }
+}
+
+/// `OK`. Whatever else is answered, it was not done.
+struct Done;
+
+impl FromRedisValue for Done {
+    fn from_redis_value(answer: Value) -> Result<Self, ParsingError> {
+        match answer {
+            Value::Okay => Ok(Self),
+            _ => Err("not OK".into()),
+        }
     }
 }
 

@@ -1,3 +1,6 @@
+use futures_util::future::join_all;
+use testbed::Relay;
+
 use super::*;
 
 /// Deadlines that an outage is told by, without a minute's wait.
@@ -89,6 +92,53 @@ async fn a_command_that_times_out_is_a_counted_miss() {
     assert_eq!(count(&node.errors), count(&node.gets));
     until("the silence is noticed", async || !node.warm.is_up()).await;
     redis.resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_wait_for_a_silent_redis_nobody_waits_twice() {
+    let redis = Redis::start();
+    let node = Node::start(&impatient(&redis), &TokenKeys::random()).await;
+    let id = SessionId::random();
+    keeps(&node, id).await;
+    redis.pause();
+    let ask_at_once = async || join_all((0..20).map(|_| node.get(id))).await;
+    ask_at_once().await;
+    let sent = count(&node.gets);
+    // Whether it is silent is being found out, or was.
+    ask_at_once().await;
+    node.warm.fill(&session(id, 2, 1), LINEAGE, HOUR).await;
+    assert_eq!(count(&node.gets), sent);
+    assert!(count(&node.errors) <= 20 + 1, "{}", count(&node.errors));
+    redis.resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_answers_later_than_a_command_may_is_given_up_until_it_is_quick_again() {
+    let redis = Redis::start();
+    let way = Relay::to(redis.socket());
+    let config = WarmConfig {
+        url: Some(format!("redis://{}", way.address())),
+        ..impatient(&redis)
+    };
+    let node = Node::start(&config, &TokenKeys::random()).await;
+    let id = SessionId::random();
+    keeps(&node, id).await;
+    // Soon enough for the pings that look after the connection.
+    way.delay(2 * config.command_timeout);
+    until("it is given up", async || {
+        node.get(id).await;
+        !node.warm.is_up()
+    })
+    .await;
+    let sent = count(&node.gets);
+    tokio::time::sleep(4 * config.command_timeout).await;
+    assert_eq!(node.get(id).await, None);
+    assert_eq!(count(&node.gets), sent, "it was let in again");
+    way.delay(Duration::ZERO);
+    until("the record is found again", async || {
+        node.get(id).await.is_some()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
