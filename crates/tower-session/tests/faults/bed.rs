@@ -80,11 +80,15 @@ impl Bed {
         }
     }
 
-    pub(crate) fn add_user(&self, name: &str) -> i64 {
-        let added = self.database.sql(&format!(
-            "INSERT INTO users (email, username) VALUES ('{name}@example.com', '{name}') RETURNING id"
-        ));
-        added.trim().parse().expect("an id")
+    /// Adds users of these names, and returns their ids.
+    pub(crate) fn add_users(&self, names: &[&str]) -> Vec<i64> {
+        let users = names
+            .iter()
+            .map(|name| format!("('{name}@example.com', '{name}')"));
+        let users = users.collect::<Vec<_>>().join(", ");
+        let insert = format!("INSERT INTO users (email, username) VALUES {users} RETURNING id");
+        let added = self.database.sql(&insert);
+        added.lines().map(|id| id.parse().expect("an id")).collect()
     }
 
     /// Statements that read sessions, so far; those of the feed are none.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use tower_session::{Error, Login, SessionId, Token, TokenKeys, TokenKind};
 
@@ -12,7 +13,7 @@ use crate::journal::{Journal, Written};
 use crate::service::{Answer, Ask, Basket};
 
 /// Between two requests of a client, so that there is room for the servers on a small machine.
-const BREATH: Duration = Duration::from_millis(2);
+const BREATH: Duration = Duration::from_millis(5);
 
 /// One client, whose sessions are one user's.
 #[derive(Clone)]
@@ -28,20 +29,22 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(
+    /// Clients of these names.
+    pub(crate) fn all<const N: usize>(
+        names: [&str; N],
         bed: &Arc<Bed>,
         journal: &Arc<Journal>,
         on: &Arc<AtomicBool>,
-        name: &str,
-    ) -> Self {
-        Self {
+    ) -> [Self; N] {
+        let mut users = bed.add_users(&names).into_iter();
+        names.map(|name| Self {
             bed: Arc::clone(bed),
             journal: Arc::clone(journal),
             name: name.to_owned(),
-            user: bed.add_user(name),
+            user: users.next().expect("one for each name"),
             on: Arc::clone(on),
             turns: Arc::default(),
-        }
+        })
     }
 
     pub(crate) fn turns(&self) -> u64 {
@@ -60,6 +63,12 @@ impl Client {
             id: issued.session.id(),
             user: self.name.clone(),
         })
+    }
+
+    /// Sessions that began at the other node, and that nobody has asked for here.
+    pub(crate) async fn stock(&self, sessions: usize) -> Vec<Held> {
+        let there = &self.bed.there;
+        join_all((0..sessions).map(|_| self.must_log_in(there))).await
     }
 
     /// Logs in where all is well; a slow machine may take more than one try.

@@ -227,9 +227,9 @@ async fn redis_holds_records_under_the_keys_of_others() {
     const SWAPPED: usize = 20;
     let redis = Redis::start();
     let mut row = begin("records of other sessions", redis.url()).await;
-    let (unreadable, client) = (row.bed.here.unreadable(), row.client("swapped"));
-    let other = row.stock(&client, 1).await.remove(0);
-    for held in row.stock(&client, SWAPPED).await {
+    let unreadable = row.bed.here.unreadable();
+    let other = row.crowd.pop().expect("there are many");
+    for held in row.crowd.split_off(row.crowd.len() - SWAPPED) {
         let [from, to] = [key(&other), key(&held)];
         assert_eq!(redis.cli(&["COPY", &from, &to, "REPLACE"]), "1");
         let answer = row.bed.here.ask(Ask::Me, &held.token).await;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tower_session::{Strictness, Token};
 
@@ -18,7 +17,7 @@ pub(crate) const BUSY: u64 = 8;
 /// Those who read one hot session each; they are the first.
 const READERS: usize = 2;
 /// Sessions that are asked for all at once.
-pub(crate) const CROWD: usize = 100;
+const CROWD: usize = 60;
 
 pub(crate) struct Row {
     fault: &'static str,
@@ -53,12 +52,16 @@ impl Row {
     async fn begin_with(fault: &'static str, bed: Bed, journal: Journal) -> Self {
         let (bed, journal) = (Arc::new(bed), Arc::new(journal));
         let on = Arc::new(AtomicBool::new(true));
-        let loner = Client::new(&bed, &journal, &on, "loner");
+        let names = [
+            "ada", "bob", "cleo", "dan", "eve", "fay", "gus", "hal", "ida", "mallory",
+        ];
+        let clients = Client::all(names, &bed, &journal, &on);
+        let [bystander] = Client::all(["zoe"], &bed, &journal, &on);
         let mut row = Self {
             fault,
-            crowd: Vec::new(),
-            untouched: loner.must_log_in(&bed.here).await,
-            clients: Vec::new(),
+            crowd: bystander.stock(CROWD).await,
+            untouched: bystander.must_log_in(&bed.here).await,
+            clients: clients.to_vec(),
             running: JoinSet::new(),
             remark: String::new(),
             recovery: String::new(),
@@ -66,50 +69,29 @@ impl Row {
             journal,
             on,
         };
-        let crowd = row.client("crowd");
-        row.crowd = row.stock(&crowd, CROWD).await;
-        row.start().await;
+        row.run(clients).await;
         row.rounds().await;
         row
     }
 
-    /// Sessions of one client that nobody has asked for here.
-    pub(crate) async fn stock(&self, client: &Client, sessions: usize) -> Vec<Held> {
-        join_all((0..sessions).map(|_| client.must_log_in(&self.bed.there))).await
-    }
-
-    pub(crate) fn client(&self, name: &str) -> Client {
-        Client::new(&self.bed, &self.journal, &self.on, name)
-    }
-
-    async fn start(&mut self) {
-        for name in ["ada", "bob"] {
-            let client = self.add(name);
-            let held = client.must_log_in(&self.bed.here).await;
+    async fn run(&mut self, clients: [Client; 10]) {
+        let [ada, bob, cleo, dan, eve, fay, gus, hal, ida, mallory] = clients;
+        let here = &self.bed.here;
+        for client in [ada, bob] {
+            let held = client.must_log_in(here).await;
             self.running.spawn(client.read_hot(held));
         }
-        for name in ["cleo", "dan", "eve"] {
-            let client = self.add(name);
+        for client in [cleo, dan, eve] {
             self.running.spawn(client.read_cold());
         }
-        for name in ["fay", "gus"] {
-            let client = self.add(name);
-            let held = client.must_log_in(&self.bed.here).await;
+        for client in [fay, gus] {
+            let held = client.must_log_in(here).await;
             self.running.spawn(client.write(held));
         }
-        for (name, by_sql) in [("hal", false), ("ida", true)] {
-            let client = self.add(name);
-            self.running.spawn(client.revoke(by_sql));
-        }
-        let mallory = self.add("mallory");
-        let held = mallory.must_log_in(&self.bed.here).await;
+        self.running.spawn(hal.revoke(false));
+        self.running.spawn(ida.revoke(true));
+        let held = mallory.must_log_in(here).await;
         self.running.spawn(mallory.intrude(held));
-    }
-
-    fn add(&mut self, name: &str) -> Client {
-        let client = self.client(name);
-        self.clients.push(client.clone());
-        client
     }
 
     /// Returns when each client has begun and ended something since.

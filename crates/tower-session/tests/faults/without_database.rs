@@ -110,7 +110,7 @@ impl Row {
             now.all(|(tally, before)| tally.now().served() >= before + 5)
         })
         .await;
-        for held in &self.crowd {
+        for held in self.crowd.iter().chain([&self.untouched]) {
             for node in self.bed.nodes() {
                 eventually("each session is still there", async || {
                     let answer = node.ask(Ask::Basket, &held.token).await;

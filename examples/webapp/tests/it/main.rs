@@ -12,4 +12,5 @@ mod life;
 mod passwords;
 mod redis;
 mod routes;
+mod shutdown;
 mod support;
