@@ -128,6 +128,11 @@ impl Health {
         self.in_doubt.store(false, Ordering::Relaxed);
     }
 
+    /// Whether commands failed at last.
+    fn has_failed(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it was of no use although it was pinged well.
     fn is_useless(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= FAILURES
@@ -199,7 +204,7 @@ impl Warm {
             Ok(Err(broken)) => return broken,
             Err(_) => return Broken("no answer within warm.connect_timeout".into()),
         };
-        if self.health.is_useless()
+        if self.health.has_failed()
             && let Err(broken) = self.try_out(link.commands.clone()).await
         {
             return broken;
@@ -227,7 +232,7 @@ impl Warm {
         broken
     }
 
-    /// Makes sure that a server that answered too late, or nothing of use, answers in time now.
+    /// Makes sure that a server at which commands failed answers as soon as a command must be.
     async fn try_out(&self, mut commands: MultiplexedConnection) -> Result<(), Broken> {
         self.sent.ping.increment(1);
         let ping = redis::cmd("PING");
