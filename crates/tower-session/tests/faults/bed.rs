@@ -106,7 +106,7 @@ impl Bed {
         let name = self.database.name();
         let count = self.database.sql(&format!(
             "SELECT count(*) FROM pg_stat_activity \
-             WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+             WHERE datname = '{name}' AND application_name <> 'psql'"
         ));
         count.trim().parse().expect("a number")
     }

@@ -8,7 +8,7 @@ use crate::row::Row;
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_then_database_fail_and_either_is_back_first() {
     let servers = Servers::start();
-    let mut row = servers.row("Redis, then the database").await;
+    let mut row = servers.row("both: Redis, then the database").await;
     servers.redis_then_database_fail(&row).await;
     servers.redis_is_back_first(&mut row).await;
     servers.redis_then_database_fail(&row).await;
@@ -19,7 +19,7 @@ async fn redis_then_database_fail_and_either_is_back_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_then_redis_fail_and_either_is_back_first() {
     let servers = Servers::start();
-    let mut row = servers.row("the database, then Redis").await;
+    let mut row = servers.row("both: the database, then Redis").await;
     servers.database_then_redis_fail(&row).await;
     servers.database_is_back_first(&mut row).await;
     servers.database_then_redis_fail(&row).await;

@@ -16,7 +16,7 @@ async fn database_refuses_connections() {
     let (cluster, redis) = (Cluster::start(), Redis::start());
     let database = cluster.database();
     let config = impatient(&database, &redis);
-    let mut row = begin("refused", database, config).await;
+    let mut row = begin("database: refused", database, config).await;
     cluster.kill();
     row.caches_serve_until_the_bound().await;
     cluster.restart();
@@ -31,7 +31,7 @@ async fn database_refuses_connections_and_hot_sessions_may_be_served_longer() {
     let database = cluster.database();
     let mut config = impatient(&database, &redis);
     config.fence.on_blind = OnBlind::ServeFor(longer);
-    let mut row = begin("refused, with `serve_for`", database, config).await;
+    let mut row = begin("database: refused, with `serve_for`", database, config).await;
     cluster.kill();
     row.caches_serve_until_the_bound().await;
     cluster.restart();
@@ -44,7 +44,7 @@ async fn database_is_silent() {
     let (cluster, redis) = (Cluster::start(), Redis::start());
     let database = cluster.database();
     let config = impatient(&database, &redis);
-    let mut row = begin("silent", database, config).await;
+    let mut row = begin("database: silent", database, config).await;
     cluster.pause();
     row.caches_serve_until_the_bound().await;
     cluster.resume();
@@ -70,7 +70,7 @@ async fn database_fails_over_to_its_standby() {
         way.address(),
         database.name()
     );
-    let mut row = begin("failed over", database, config).await;
+    let mut row = begin("database: failed over", database, config).await;
     cluster.kill();
     row.caches_serve_until_the_bound().await;
     standby.promote();
@@ -90,7 +90,7 @@ async fn database_has_no_connections_left() {
     ));
     let mut config = impatient(&database, &redis);
     config.cold.url = database.url().replacen("postgres@", "app@", 1);
-    let mut row = begin("out of connections", database, config).await;
+    let mut row = begin("database: out of connections", database, config).await;
     row.bed.database.sql(
         "ALTER ROLE app CONNECTION LIMIT 0; \
          SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'",

@@ -11,6 +11,7 @@
 //! | `clients.rs` | the clients, and what each may be told |
 //! | `journal.rs` | what they saw |
 //! | `imposter.rs` | a server that is no Redis |
+//! | `documented.rs` | that each row is in `docs/failures.md` |
 //!
 //! Counts are asserted, and what was promised; never that something is quick. Each row prints a line
 //! for the tables in `docs/failures.md`:
@@ -23,6 +24,7 @@ mod bed;
 mod both;
 mod clients;
 mod database;
+mod documented;
 mod imposter;
 mod journal;
 mod node;

@@ -20,7 +20,7 @@ async fn node_stops_under_load() {
     // From then on what is hot is not served any more: nothing is heard of changes.
     config.fence.staleness_bound = Duration::from_secs(5);
     let bed = Bed::start(database, config, Clock::system()).await;
-    let mut row = Row::begin_undecidable("stopped under load", bed).await;
+    let mut row = Row::begin_undecidable("node: stopped under load", bed).await;
 
     let (here, id) = (&row.bed.here, row.untouched.id);
     let seen = || {

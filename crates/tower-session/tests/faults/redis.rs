@@ -13,14 +13,14 @@ use crate::imposter::{Imposter, Manner};
 use crate::row::{BUSY, Row};
 use crate::service::Ask;
 
-/// Commands that fail before Redis is given up: each client that waits for one, and what it left
-/// behind to be kept there.
-const UNDER_WAY: u64 = 3 * BUSY;
+/// Commands that fail before both nodes have given Redis up: five in a row at each, if it looks well
+/// otherwise; and those under way, of each client one and what it left behind to be kept.
+const UNDER_WAY: u64 = 2 * 5 + 3 * BUSY;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_refuses_connections() {
     let redis = Redis::start();
-    let mut row = begin("refused", redis.url()).await;
+    let mut row = begin("Redis: refused", redis.url()).await;
     let before = row.failed_commands();
     redis.kill();
     row.left_alone(before, UNDER_WAY).await;
@@ -32,7 +32,7 @@ async fn redis_refuses_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_silent() {
     let redis = Redis::start();
-    let mut row = begin("silent", redis.url()).await;
+    let mut row = begin("Redis: silent", redis.url()).await;
     let before = row.failed_commands();
     redis.pause();
     row.left_alone(before, UNDER_WAY).await;
@@ -46,7 +46,7 @@ async fn redis_is_silent() {
 async fn redis_is_slow() {
     let redis = Redis::start();
     let way = Relay::to(redis.socket());
-    let mut row = begin("slow", through(&way)).await;
+    let mut row = begin("Redis: slow", through(&way)).await;
     let before = row.failed_commands();
     let command_timeout = row.bed.here.tiers.config().warm.command_timeout;
     way.delay(command_timeout * 3 / 2);
@@ -63,7 +63,11 @@ async fn redis_flaps() {
     let way = Relay::to(redis.socket());
     let nowhere = Redis::start();
     nowhere.kill();
-    let mut row = begin("flapping, twelve times in three seconds", through(&way)).await;
+    let mut row = begin(
+        "Redis: flapping, twelve times in three seconds",
+        through(&way),
+    )
+    .await;
     let (failed, attempts) = (row.failed_commands(), row.attempts());
     for _ in 0..FLAPS {
         for target in [nowhere.socket(), redis.socket()] {
@@ -84,7 +88,7 @@ async fn redis_flaps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_out_of_memory() {
     let redis = Redis::start();
-    let mut row = begin("out of memory", redis.url()).await;
+    let mut row = begin("Redis: out of memory", redis.url()).await;
     let failed = row.failed_commands();
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -104,7 +108,7 @@ async fn redis_is_out_of_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_read_only() {
     let redis = Redis::start();
-    let mut row = begin("read-only", redis.url()).await;
+    let mut row = begin("Redis: read-only", redis.url()).await;
     let (failed, attempts) = (row.failed_commands(), row.attempts());
     redis.cli(&["REPLICAOF", "127.0.0.1", "1"]);
     eventually("both nodes look for the new primary", async || {
@@ -123,7 +127,7 @@ async fn redis_is_read_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_evicts_under_load() {
     let redis = Redis::start();
-    let mut row = begin("evicting", redis.url()).await;
+    let mut row = begin("Redis: evicting", redis.url()).await;
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let used = stat(&redis, "memory", "used_memory");
     // What is there already, less half of it.
@@ -145,7 +149,7 @@ async fn redis_evicts_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_changes_its_password() {
     let redis = Redis::builder().user("app on >secret ~* &* +@all").start();
-    let mut row = begin("another password", redis.url_as("app", "secret")).await;
+    let mut row = begin("Redis: another password", redis.url_as("app", "secret")).await;
     let before = row.failed_commands();
     redis.cli(&["ACL", "SETUSER", "app", "resetpass", ">other"]);
     // Those that are open would go on.
@@ -167,7 +171,7 @@ async fn redis_shows_a_certificate_of_another_authority() {
     let mut config = config(&database, format!("rediss://{}", way.address()));
     config.warm.ca_file = Some(redis.ca_file().to_owned());
     let bed = Bed::start(database, config, Clock::system()).await;
-    let mut row = Row::begin("certificate of another authority", bed).await;
+    let mut row = Row::begin("Redis: certificate of another authority", bed).await;
     let before = row.failed_commands();
     way.redirect(tcp(&other));
     row.left_alone(before, UNDER_WAY).await;
@@ -180,7 +184,7 @@ async fn redis_shows_a_certificate_of_another_authority() {
 async fn redis_answers_garbage() {
     let (redis, imposter) = (Redis::start(), Imposter::start(Manner::Garbage).await);
     let way = Relay::to(redis.socket());
-    let mut row = begin("garbage", through(&way)).await;
+    let mut row = begin("Redis: garbage", through(&way)).await;
     let before = row.failed_commands();
     way.redirect(imposter.address);
     row.left_alone(before, UNDER_WAY).await;
@@ -191,12 +195,12 @@ async fn redis_answers_garbage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_answers_what_nobody_asked_for() {
-    answers_pings("replies of wrong kinds", Manner::WrongKinds).await;
+    answers_pings("Redis: replies of wrong kinds", Manner::WrongKinds).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_closes_amid_its_replies() {
-    answers_pings("closes amid its replies", Manner::HalfReplies).await;
+    answers_pings("Redis: closes amid its replies", Manner::HalfReplies).await;
 }
 
 /// What looks well when it is pinged is tried again and again, and given up each time.
@@ -226,7 +230,7 @@ async fn answers_pings(fault: &'static str, manner: Manner) {
 async fn redis_holds_records_under_the_keys_of_others() {
     const SWAPPED: usize = 20;
     let redis = Redis::start();
-    let mut row = begin("records of other sessions", redis.url()).await;
+    let mut row = begin("Redis: records of other sessions", redis.url()).await;
     let unreadable = row.bed.here.unreadable();
     let other = row.crowd.pop().expect("there are many");
     for held in row.crowd.split_off(row.crowd.len() - SWAPPED) {

@@ -126,6 +126,14 @@ impl Row {
             self.must_be_there(&written).await;
         }
         self.journal.must_be_clean();
+        self.print();
+        for node in self.bed.nodes() {
+            assert!(node.tiers.shutdown(Duration::from_secs(60)).await);
+        }
+    }
+
+    /// The row's line in `docs/failures.md`.
+    fn print(&self) {
         let Journal {
             hot,
             misses,
@@ -135,11 +143,19 @@ impl Row {
         } = &*self.journal;
         let (hot, misses, writes) = (hot.now(), misses.now(), writes.now());
         let revoked = revoked.load(Ordering::SeqCst);
+        let thread = std::thread::current();
+        let test = thread.name().and_then(|name| name.rsplit("::").next());
+        let latest = match self.journal.latest() {
+            // The clock stood still, or was moved past the bound at once.
+            Duration::ZERO => "none served past the bound".to_owned(),
+            latest => format!("served for {} ms at most", latest.as_millis()),
+        };
         println!(
-            "| {} | {}, {} by hot{} | {} by warm, {} by cold{}{} | {} acknowledged{}; none lost | {revoked}, refused after {:?} at most | {} |",
+            "| {} | {} by hot, {} from below{} | {} by warm, {} by cold{}{} | {} acknowledged, none lost{} \
+             | {revoked}, {latest} | {} | `{}` |",
             self.fault,
-            hot.served(),
             hot.hot,
+            hot.warm + hot.cold,
             undecided(hot.undecided),
             misses.warm,
             misses.cold,
@@ -147,12 +163,9 @@ impl Row {
             self.remark,
             writes.served(),
             undecided(writes.undecided),
-            self.journal.latest(),
             self.recovery,
+            test.unwrap_or_default(),
         );
-        for node in self.bed.nodes() {
-            assert!(node.tiers.shutdown(Duration::from_secs(60)).await);
-        }
     }
 
     /// Whatever was acknowledged is in the database, and nothing else but what was in doubt; and every
@@ -166,8 +179,10 @@ impl Row {
             let Ok(session) = tiers.find_strict(token.clone(), Strictness::Row).await else {
                 return false;
             };
-            let basket = session.body().await.map(|body| body.data().cloned());
-            stored = basket.map_or(0, |basket| basket.expect("it reads").count);
+            let Ok(body) = session.body().await else {
+                return false;
+            };
+            stored = body.data().expect("it reads").count;
             true
         })
         .await;
@@ -188,6 +203,6 @@ impl Row {
 fn undecided(count: u64) -> String {
     match count {
         0 => String::new(),
-        _ => format!(", {count} refused with 503"),
+        _ => format!(", {count} times 503"),
     }
 }
