@@ -41,7 +41,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let (layer, ours) = runtime.block_on(ours(folder.path()))?;
     let (peer, theirs) = runtime.block_on(theirs())?;
-    let none = vec![String::new(); SESSIONS];
     let _guard = runtime.enter();
 
     let axum_app = |app: Router, cookies: &[String]| run(app, cookies.to_vec(), Body::empty);
@@ -56,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ),
         Contender::new(
             "axum: router alone",
-            axum_app(Router::new().route("/", get(ok)), &none),
+            axum_app(Router::new().route("/", get(ok)), &ours),
         ),
         Contender::new(
             "axum: with Extension",
@@ -64,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Router::new()
                     .route("/", get(async |Extension(_): Extension<Arc<()>>| "ok"))
                     .layer(Extension(Arc::new(()))),
-                &none,
+                &ours,
             ),
         ),
         Contender::new(

@@ -120,10 +120,13 @@ where
                         unreachable!("it was `Finding` above");
                     };
                     outbound.decided(&found);
-                    let mut inner = waiting.inner;
+                    let Waiting {
+                        mut request,
+                        mut inner,
+                    } = waiting;
                     let required = outbound.shared.required;
-                    state.set(match admit(waiting.request, found, required) {
-                        Ok(request) => State::Inner {
+                    state.set(match admit(&mut request, found, required) {
+                        Ok(()) => State::Inner {
                             future: inner.call(request),
                         },
                         Err(absence) => State::Refused { absence },

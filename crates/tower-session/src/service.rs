@@ -40,14 +40,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (looked_up, shown) = look_up(&self.shared, &request);
         let mut outbound = Outbound::new(Arc::clone(&self.shared), shown);
         match looked_up {
             LookedUp::Decided(found) => {
                 outbound.decided(&found);
-                match admit(request, found, self.shared.required) {
-                    Ok(request) => ResponseFuture::inner(self.inner.call(request), outbound),
+                match admit(&mut request, found, self.shared.required) {
+                    Ok(()) => ResponseFuture::inner(self.inner.call(request), outbound),
                     Err(absence) => ResponseFuture::refused(absence, outbound),
                 }
             }
@@ -188,12 +188,12 @@ async fn find<D: SessionData>(
     whole(&shared, found).await
 }
 
-/// The request as the inner service gets it; or why it does not.
+/// Makes the request what the inner service gets; or says why it gets none.
 pub(crate) fn admit<D: SessionData, B>(
-    mut request: Request<B>,
+    request: &mut Request<B>,
     found: Result<Session<D>, Absence>,
     required: bool,
-) -> Result<Request<B>, Absence> {
+) -> Result<(), Absence> {
     match found {
         Ok(session) => {
             request.extensions_mut().insert(session);
@@ -205,5 +205,5 @@ pub(crate) fn admit<D: SessionData, B>(
             request.extensions_mut().insert(absence);
         }
     }
-    Ok(request)
+    Ok(())
 }
