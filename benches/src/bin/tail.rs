@@ -60,7 +60,7 @@ struct Took {
 
 impl Took {
     fn new() -> Self {
-        let histogram = || Histogram::new(3).expect("three digits");
+        let histogram = || Histogram::new_with_bounds(1, 1 << 40, 3).expect("some minutes");
         Self {
             clock: histogram(),
             processor: histogram(),

@@ -59,7 +59,8 @@ impl PartialEq for KeyHash {
 
 impl ConstantTimeEq for KeyHash {
     fn ct_eq(&self, other: &Self) -> Choice {
-        self.0.ct_eq(&other.0)
+        // As one number: byte by byte it takes ten times as long.
+        u128::from_ne_bytes(self.0).ct_eq(&u128::from_ne_bytes(other.0))
     }
 }
 

@@ -33,11 +33,12 @@ impl Token {
     /// # Errors
     ///
     /// [`MalformedToken`] for anything that we could not have minted.
-    pub fn parse(text: &str) -> Result<Self, MalformedToken> {
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, MalformedToken> {
+        let text = text.as_ref();
         if text.len() != Self::LEN {
             return Err(MalformedToken);
         }
-        let (prefix, encoded) = text.split_at_checked(4).ok_or(MalformedToken)?;
+        let (prefix, encoded) = text.split_at(4);
         let kind = TokenKind::from_prefix(prefix).ok_or(MalformedToken)?;
         let mut token = Self { bytes: [0; 49] };
         token.bytes[0] = kind.tag();
@@ -132,10 +133,10 @@ impl TokenKind {
         }
     }
 
-    fn from_prefix(prefix: &str) -> Option<Self> {
+    fn from_prefix(prefix: &[u8]) -> Option<Self> {
         match prefix {
-            "sa1_" => Some(Self::Access),
-            "sr1_" => Some(Self::Refresh),
+            b"sa1_" => Some(Self::Access),
+            b"sr1_" => Some(Self::Refresh),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{Extensions, HeaderMap};
+use memchr::memchr;
 use session_core::{Key, Token, TokenKind};
 use tier_cache::{Credential, Refusal};
 
@@ -117,13 +118,23 @@ fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'
     headers
         .get_all(COOKIE)
         .iter()
-        .flat_map(|header| header.as_bytes().split(|&byte| byte == b';'))
+        .flat_map(|header| pairs(header.as_bytes()))
         .filter_map(move |pair| {
-            let pair = pair.trim_ascii();
-            let equals = pair.iter().position(|&byte| byte == b'=')?;
-            let (found, value) = pair.split_at(equals);
-            (found.trim_ascii_end() == name.as_bytes()).then(|| unquoted(value[1..].trim_ascii()))
+            let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+            let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+            Some(unquoted(value.trim_ascii()))
         })
+}
+
+/// What stands between the semicolons.
+fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(header);
+    std::iter::from_fn(move || {
+        let pairs = rest?;
+        let end = memchr(b';', pairs);
+        rest = end.map(|end| &pairs[end + 1..]);
+        Some(&pairs[..end.unwrap_or(pairs.len())])
+    })
 }
 
 /// A cookie's value may stand in double quotes (RFC 6265bis §4.1.1).
@@ -144,7 +155,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// An access token; a refresh token is not accepted in its place.
 fn token(text: &[u8]) -> Result<Credential, Refusal> {
-    let text = std::str::from_utf8(text).map_err(|_| Refusal::Malformed)?;
     match Token::parse(text) {
         Ok(token) if token.kind() == TokenKind::Access => Ok(token.into()),
         _ => Err(Refusal::Malformed),
