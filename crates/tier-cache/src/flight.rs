@@ -73,6 +73,11 @@ where
         (flight, false)
     }
 
+    /// Whether fewer than half of those that may be under way are: room for what can wait.
+    pub(crate) fn has_room(&self) -> bool {
+        lock(&self.loads).len() < self.most.div_ceil(2)
+    }
+
     /// The result of a load that began after this was called: one that is under way already is
     /// waited for and not used. All who wait for it share the next one.
     pub(crate) async fn run_fresh<F>(&self, key: K, load: impl FnOnce() -> F) -> Option<V>
@@ -180,6 +185,14 @@ mod tests {
         assert_eq!(refused.0.await, None);
         let (_, joined) = flights.run(1, || async { unreachable!("it is under way") });
         assert!(joined);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_what_can_wait_while_fewer_than_half_are_under_way() {
+        let flights = flights();
+        assert!(flights.has_room());
+        let _one = flights.run(1, std::future::pending::<u32>);
+        assert!(!flights.has_room());
     }
 
     #[tokio::test]

@@ -16,8 +16,8 @@ use crate::error::StoreError;
 /// The promise of the whole library rests on these rules; the bundled migrations keep them with
 /// triggers, so that plain SQL by any program keeps them too.
 ///
-/// 1. **Each change that matters raises the row's version**: activity, revocation, expiry,
-///    lookup keys, user, device, data; not `last_seen_at`. A change of the user's summary
+/// 1. **Each change that matters raises the row's version**, which begins at [`Version::FIRST`]:
+///    activity, revocation, expiry, lookup keys, user, device, data; not `last_seen_at`. A change of the user's summary
 ///    (e-mail, name, activity) changes that user's sessions.
 /// 2. **Each change is numbered** by the transaction that made it. Reads carry a mark, taken in
 ///    their own snapshot, below which every change is visible to them ([`Head::as_of`]);

@@ -400,10 +400,13 @@ impl<D: SessionData> Shared<D> {
         }
     }
 
-    /// Loads a session from below the caches, behind the request's back.
+    /// Loads a session from below the caches, behind the request's back; not where that would keep
+    /// requests out, or for a node that is stopped.
     pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
-        // The load has a task of its own; nobody waits for it here.
-        drop(self.flight(Key::Id(id), From::Cold));
+        if self.flights.has_room() && !self.stop.is_cancelled() {
+            // The load has a task of its own; nobody waits for it here.
+            drop(self.flight(Key::Id(id), From::Cold));
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl<D: SessionData> Shared<D> {
         let Head { id, version, .. } = row.head;
         self.fence.saw(row.lineage, row.head.as_of);
         match self.fence.lineage() == Some(row.lineage) {
-            true if version == Version::FIRST => {}
+            true if is_new(row) => {}
             true => self.raise(id, version, row.changed_at),
             // The feed has yet to learn where it is.
             false => self.hot.remove_below(id, Version::DELETED),
@@ -142,12 +142,17 @@ impl<D: SessionData> Shared<D> {
             // Over already: a trace is still left for the loads that are under way.
             (_, None) => (tombstone(row), Duration::from_secs(60)),
         };
-        if row.head.version == Version::FIRST {
+        if is_new(row) {
             warm.fill(&record, row.lineage, ttl).await;
             return;
         }
         warm.apply(&record, &keys, push, row.lineage, ttl).await;
     }
+}
+
+/// Whether a row is as it was when it was created.
+fn is_new(row: &Row) -> bool {
+    row.head.version == Version::FIRST && row.head.is_active && row.head.revoked_at.is_none()
 }
 
 fn tombstone(row: &Row) -> WarmRecord {

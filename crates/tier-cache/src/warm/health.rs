@@ -7,9 +7,10 @@
 //! for one at most.
 //!
 //! A server may answer pings and be of no use all the same: its answers come later than a command
-//! may take, or are none. So several failures in a row end the connections too.
+//! may take, or are none. So the connections end too if commands fail after one answered ping after
+//! the other, and none is answered in between.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::Gauge;
@@ -28,23 +29,25 @@ use crate::cold::Changed;
 use crate::push;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Between two checks, however many commands fail meanwhile.
-const CHECK_GAP: Duration = Duration::from_millis(100);
-/// Commands that fail one after the other before the connections are given up, however well they are
-/// pinged.
-const FAILURES: u32 = 5;
-/// Heartbeats from one look at the size of the database to the next.
-const SAMPLE_EVERY: u32 = 3;
+/// Checks that commands fail after, and none is answered, before the connections are given up.
+const STRIKES: u32 = 3;
+/// From one look at the size of the database to the next.
+const SAMPLE_EVERY: Duration = Duration::from_secs(3);
 
 /// What is known of Redis.
 pub(super) struct Health {
     state: watch::Sender<State>,
-    /// A command failed in a way that speaks against the connection.
-    doubt: Notify,
-    /// The same, and it was not checked yet.
-    in_doubt: AtomicBool,
-    /// Commands in a row that were not answered, or by what is no answer.
-    failures: AtomicU32,
+    /// Told when a command failed in a way that speaks against the connection.
+    suspected: Notify,
+    /// Whether that was not checked yet.
+    in_doubt: watch::Sender<bool>,
+    /// When the last check passed, in nanoseconds since `since`.
+    checked: AtomicU64,
+    since: Instant,
+    /// A command was not answered, or by what is no answer, and no other was answered since.
+    failing: AtomicBool,
+    /// Checks since then that passed all the same.
+    strikes: AtomicU32,
     /// The server at the other end is no longer the one that takes writes.
     demoted: AtomicBool,
     /// A connection is being made.
@@ -66,9 +69,12 @@ impl Health {
         gauge.set(CircuitState::HalfOpen.as_number());
         Self {
             state: watch::Sender::new(State::Unknown),
-            doubt: Notify::new(),
-            in_doubt: AtomicBool::new(false),
-            failures: AtomicU32::new(0),
+            suspected: Notify::new(),
+            in_doubt: watch::Sender::new(false),
+            checked: AtomicU64::new(0),
+            since: Instant::now(),
+            failing: AtomicBool::new(false),
+            strikes: AtomicU32::new(0),
             demoted: AtomicBool::new(false),
             trying: AtomicBool::new(true),
             gauge,
@@ -83,6 +89,16 @@ impl Health {
         }
     }
 
+    /// The same for what must not be left out lightly: waits for a check that is under way.
+    pub(super) async fn connection_after_check(
+        &self,
+        at_most: Duration,
+    ) -> Option<MultiplexedConnection> {
+        let mut in_doubt = self.in_doubt.subscribe();
+        let _ = timeout(at_most, in_doubt.wait_for(|in_doubt| !in_doubt)).await;
+        self.connection()
+    }
+
     pub(super) fn circuit(&self) -> CircuitState {
         match &*self.state.borrow() {
             State::Up(_) if self.in_doubt() => CircuitState::HalfOpen,
@@ -95,6 +111,10 @@ impl Health {
     /// Notes whether a connection is being made.
     fn tries(&self, trying: bool) {
         self.trying.store(trying, Ordering::Relaxed);
+        self.show();
+    }
+
+    fn show(&self) {
         self.gauge.set(self.circuit().as_number());
     }
 
@@ -114,33 +134,48 @@ impl Health {
 
     /// A command was answered.
     pub(super) fn answered(&self) {
-        // Nearly always: then nothing is written to what all threads read.
-        if self.failures.load(Ordering::Relaxed) > 0 {
-            self.failures.store(0, Ordering::Relaxed);
+        // Nearly never: else nothing is written to what all threads read.
+        if self.is_failing() {
+            self.failing.store(false, Ordering::Relaxed);
+            self.strikes.store(0, Ordering::Relaxed);
         }
     }
 
+    fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     fn in_doubt(&self) -> bool {
-        self.in_doubt.load(Ordering::Relaxed)
+        *self.in_doubt.borrow()
+    }
+
+    /// The connections answered, though a command may have failed. Whether they are of use.
+    fn passed(&self, suspected: bool) -> bool {
+        self.checked();
+        let strike = suspected && self.is_failing();
+        !strike || self.strikes.fetch_add(1, Ordering::Relaxed) + 1 < STRIKES
     }
 
     fn checked(&self) {
-        self.in_doubt.store(false, Ordering::Relaxed);
+        let now = self.since.elapsed().as_nanos() as u64;
+        self.checked.store(now, Ordering::Relaxed);
+        self.in_doubt.send_replace(false);
+        self.show();
     }
 
-    /// Whether commands failed at last.
-    fn has_failed(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0
-    }
-
-    /// Whether it was of no use although it was pinged well.
-    fn is_useless(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) >= FAILURES
+    /// Whether so much time has passed since the last check.
+    fn is_checked_since(&self, time: Duration) -> bool {
+        let checked = Duration::from_nanos(self.checked.load(Ordering::Relaxed));
+        self.since.elapsed() < checked + time
     }
 
     /// Has the connection checked at once if this failure speaks against it, and not against
-    /// the command; nothing is sent until then.
-    pub(super) fn suspect(&self, failure: &RedisError) {
+    /// the command; nothing is sent until then. A command that was not answered within `patience`, and
+    /// was sent before the last check, says nothing new.
+    pub(super) fn suspect(&self, failure: &RedisError, patience: Duration) {
+        if failure.is_timeout() && self.is_checked_since(patience) {
+            return;
+        }
         let speaks = match failure.kind() {
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
                 self.demoted.store(true, Ordering::Release);
@@ -152,17 +187,17 @@ impl Health {
                     ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
                 )
             }
-            ErrorKind::Io | ErrorKind::Parse => true,
-            _ => false,
+            // A server that says no is of use.
+            ErrorKind::Extension => false,
+            _ => {
+                self.failing.store(true, Ordering::Relaxed);
+                true
+            }
         };
-        // A server that says no is of use.
-        let answered = matches!(failure.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-        if !answered {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        if speaks || self.is_useless() {
-            self.in_doubt.store(true, Ordering::Relaxed);
-            self.doubt.notify_one();
+        if speaks {
+            self.in_doubt.send_replace(true);
+            self.show();
+            self.suspected.notify_one();
         }
     }
 }
@@ -204,7 +239,7 @@ impl Warm {
             Ok(Err(broken)) => return broken,
             Err(_) => return Broken("no answer within warm.connect_timeout".into()),
         };
-        if self.health.has_failed()
+        if self.health.is_failing()
             && let Err(broken) = self.try_out(link.commands.clone()).await
         {
             return broken;
@@ -244,35 +279,32 @@ impl Warm {
 
     /// Returns when a connection does not answer.
     async fn watch(&self, mut commands: MultiplexedConnection, mut hearing: PubSubSink) -> Broken {
-        for beat in 0.. {
-            if beat % SAMPLE_EVERY == 0 {
+        let mut sampled: Option<Instant> = None;
+        loop {
+            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE_EVERY) && !self.health.in_doubt() {
+                sampled = Some(Instant::now());
                 self.sample(&mut commands).await;
             }
-            tokio::select! {
-                () = sleep(HEARTBEAT) => {}
-                () = self.health.doubt.notified() => {}
-            }
+            let suspected = tokio::select! {
+                () = sleep(HEARTBEAT) => false,
+                () = self.health.suspected.notified() => true,
+            };
             if self.health.demoted.load(Ordering::Acquire) {
                 return Broken("READONLY".into());
-            }
-            if self.health.is_useless() {
-                return Broken(
-                    "one command after the other was not answered in time, or by what is no answer"
-                        .into(),
-                );
             }
             let ping = redis::cmd("PING");
             self.sent.ping.increment(2);
             let answers =
                 async { tokio::try_join!(ping.exec_async(&mut commands), hearing.ping()) };
             match timeout(self.check_timeout(), answers).await {
-                Ok(Ok(((), ()))) => self.health.checked(),
+                Ok(Ok(((), ()))) if self.health.passed(suspected) => {}
+                Ok(Ok(((), ()))) => {
+                    return Broken("it answers pings, but no commands, or not in time".into());
+                }
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return Broken("a ping was not answered in time".into()),
             }
-            sleep(CHECK_GAP).await;
         }
-        unreachable!("the beats do not end")
     }
 
     /// Long enough that a hiccup is none, short enough that not many commands run into it.

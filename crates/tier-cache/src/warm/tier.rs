@@ -155,7 +155,14 @@ impl Warm {
         lineage: Lineage,
         ttl: Duration,
     ) -> bool {
-        let Some(connection) = self.health.connection() else {
+        let connection = match push {
+            None => self.health.connection(),
+            Some(_) => {
+                let at_most = self.command_timeout;
+                self.health.connection_after_check(at_most).await
+            }
+        };
+        let Some(connection) = connection else {
             return false;
         };
         let set = |place, push| self.set(connection.clone(), record, place, push, lineage, ttl);
@@ -226,7 +233,7 @@ impl Warm {
 
     pub(super) fn failed(&self, error: &RedisError) {
         self.metrics.warm_errors.increment(1);
-        self.health.suspect(error);
+        self.health.suspect(error, self.command_timeout);
     }
 }
 

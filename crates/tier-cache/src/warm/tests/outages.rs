@@ -1,4 +1,5 @@
 use futures_util::future::join_all;
+use redis::RedisError;
 use testbed::Relay;
 
 use super::*;
@@ -139,6 +140,63 @@ async fn a_redis_that_answers_later_than_a_command_may_is_given_up_until_it_is_q
         node.get(id).await.is_some()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hiccup_that_many_wait_out_is_none() {
+    let redis = Redis::start();
+    let patient = WarmConfig {
+        // A check may take four times as long.
+        command_timeout: Duration::from_secs(1),
+        ..config(redis.url())
+    };
+    let node = Node::start(&patient, &TokenKeys::random()).await;
+    let id = SessionId::random();
+    keeps(&node, id).await;
+    let before = connections(&redis);
+    redis.pause();
+    join_all((0..20).map(|_| node.get(id))).await;
+    redis.resume();
+    until("the record is found again", async || {
+        node.get(id).await.is_some()
+    })
+    .await;
+    assert_eq!(connections(&redis), before, "none was given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_command_now_and_then_closes_nothing() {
+    const PUSHES: i64 = 100;
+    let redis = Redis::start();
+    let node = Node::on(&redis).await;
+    let id = SessionId::random();
+    keeps(&node, id).await;
+    let before = connections(&redis);
+    let late = RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    for version in 2..2 + PUSHES {
+        // As of a command that was sent after the last check, while others were answered.
+        node.warm.health.suspect(&late, Duration::ZERO);
+        let record = session(id, version, 1);
+        let told = node
+            .warm
+            .apply(&record, &[], push(id, version), LINEAGE, HOUR);
+        assert!(
+            told.await,
+            "push {version} waits for the check, and is told"
+        );
+    }
+    assert_eq!(connections(&redis), before, "none was given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_the_last_check_says_nothing_of_what_is_now() {
+    let redis = Redis::start();
+    let node = Node::on(&redis).await;
+    let late = RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    node.warm.health.suspect(&late, HOUR);
+    assert!(node.warm.health.connection().is_some());
+    node.warm.health.suspect(&late, Duration::ZERO);
+    assert!(node.warm.health.connection().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
