@@ -9,6 +9,7 @@
 use crate::feed;
 use crate::prediction::{Held, Lookups, Prediction, Redis, Sql};
 use crate::reads::{self, Rules};
+use crate::record;
 use crate::setting::Setting;
 use crate::sizes;
 use crate::upkeep;
@@ -40,7 +41,10 @@ struct Session {
     requests: f64,
     warm: f64,
     cold: f64,
-    renewals: f64,
+    /// Rows that are loaded anew since a use was noted shortly before a hot end, and since a record was
+    /// found shortly before its end.
+    in_use: f64,
+    near_end: f64,
     bodies: f64,
     /// Sessions that begin for want of use.
     idle: f64,
@@ -54,6 +58,9 @@ struct Session {
     in_redis: f64,
 }
 
+/// The most that the chance of a renewal can be: what is always renewed ends at last all the same.
+const MOST: f64 = 1.0 - 1e-9;
+
 struct Formula<'a> {
     setting: &'a Setting,
     /// Nodes that a session's requests come to.
@@ -64,6 +71,10 @@ struct Formula<'a> {
     /// Seconds that a record in Redis is there for, and admitted for.
     warm_ttl: f64,
     warm_for: f64,
+    /// The part of records that are admitted until their end.
+    to_end: f64,
+    /// For how many seconds whoever finds a record has it loaded anew.
+    due: f64,
     /// Sessions that begin, of each, by logins and after revocations.
     begun: f64,
 }
@@ -73,7 +84,7 @@ impl<'a> Formula<'a> {
         let workload = &setting.workload;
         let config = &setting.config;
         let ttl = config.warm.ttl.as_secs_f64() * (1.0 - config.warm.jitter / 2.0);
-        let told = workload.updates + workload.revocations + workload.begun();
+        let full = config.fence.max_floors as f64 / workload.changes();
         Self {
             setting,
             spread: match workload.routing {
@@ -83,7 +94,9 @@ impl<'a> Formula<'a> {
             goes_on: 1.0 - 1.0 / workload.visit,
             think: workload.think.as_secs_f64(),
             warm_ttl: ttl,
-            warm_for: admitted_for(ttl, config.fence.max_floors as f64 / told),
+            warm_for: admitted_for(ttl, full),
+            due: config.warm.ttl.as_secs_f64() * record::DUE / record::PARTS,
+            to_end: (2.0 * (1.0 - ttl / full)).clamp(0.0, 1.0),
             begun: workload.begun() / workload.sessions as f64,
         }
     }
@@ -159,18 +172,34 @@ impl<'a> Formula<'a> {
         let visited = 1.0 - self.visit_power(skips) * skips;
         let visits_here = visits * visited;
         let busy = ((visits_here * kept).min(600.0).exp_m1() / visits_here).max(kept);
+        let interval = setting.config.session.touch_interval.as_secs_f64();
+        let noted = |uses: f64, spread: f64| {
+            let alone = uses * lasting(interval, begun);
+            let after = alone + self.rest_of_visit(interval) / spread;
+            rest(uses, begun / spread, alone, after)
+        };
+        let told = noted(here + like.updates / self.spread, self.spread);
+        // It is loaded anew if a use is noted in the last part of its time: so long that there is hardly
+        // more than one note in it.
         let ttl = setting.config.hot.ttl.as_secs_f64();
-        let hot_for = lasting(ttl, writes + 1.0 / busy);
-        let rest_of_visit = self.rest_of_visit(ttl.min(kept));
-        let renewed = -(-here * setting.statement.as_secs_f64()).exp_m1()
-            * (-(writes + 1.0 / busy) * ttl).exp();
+        let last = setting.lateness().as_secs_f64().min(ttl);
+        let used = (told * last).min(1.0);
+        let ended = writes + 1.0 / busy;
+        let renewed = (used * (-ended * (ttl - last / 2.0)).exp()).min(MOST);
+        let hot_for = lasting(ttl - used * last / 2.0, ended);
+        let lasts = hot_for / (1.0 - renewed);
         // A visit goes on after a miss; a write comes by itself.
-        let after_write = here * hot_for / (1.0 - renewed);
-        let after = after_write + rest_of_visit / self.spread / (1.0 - renewed);
-        let missed = rest(here, writes / self.spread, after_write, after);
+        let rest_of_visit = self.rest_of_visit(ttl.min(kept)) / self.spread;
+        let after_write = here * lasts;
+        let missed = rest(
+            here,
+            writes / self.spread,
+            after_write,
+            after_write + rest_of_visit,
+        );
         let cycles = missed + writes / self.spread;
-        let renewals = cycles * renewed / (1.0 - renewed) * self.spread;
-        let hot = (cycles * hot_for / (1.0 - renewed)).min(1.0);
+        let in_use = cycles * renewed / (1.0 - renewed) * self.spread;
+        let hot = (cycles * lasts).min(1.0);
         // A change begins with a lookup, which is in no visit.
         let changed = like.updates * (1.0 - hot);
 
@@ -182,59 +211,58 @@ impl<'a> Formula<'a> {
         let rest_at_all = self.goes_on / (1.0 - self.goes_on);
         let forgotten = (-kept / (self.think * self.spread)).exp();
         let together = 1.0 + elsewhere + (rest_at_all - elsewhere).max(0.0) * forgotten;
-        let (mut cold, mut bodies, mut in_redis) = (asked, 0.0, 0.0);
+        let (mut cold, mut near_end, mut bodies, mut in_redis) = (asked, 0.0, 0.0, 0.0);
         let share = setting.workload.bodies;
+        // Of a head that came from Redis, while it is hot and not loaded anew.
+        let uses = 1.0 + here * hot_for + rest_of_visit;
+        let wants_body = 1.0 - (1.0 - share).powf(uses);
         if setting.has_warm() {
             for _ in 0..30 {
-                let fills = renewals + bodies + writes;
+                let fills = in_use + bodies + writes;
                 // It is there until it is not filled again for as long as it lasts.
                 let there = match fills * self.warm_for > 1e-9 {
                     true => (fills * self.warm_for).min(50.0).exp_m1() / fills,
                     false => self.warm_for,
                 };
-                let own = (there - hot_for).max(0.0);
-                let hits = asked * (others * there + own) / self.spread + together - 1.0;
+                let own = (there - lasts).max(0.0);
+                let found = asked * (others + own / there) / self.spread;
+                let renewed = (self.to_end * -(-found * self.due).exp_m1()).min(MOST);
+                let there = there / (1.0 - renewed);
+                let hits = found * there + together - 1.0;
                 let begins = (asked + writes * together) / (1.0 + hits + writes * there * together);
                 let admitted = (begins * there).min(1.0);
                 cold = (begins - writes * (1.0 - admitted)).clamp(0.0, asked);
+                near_end = (begins * renewed / (1.0 - renewed)).min(asked - cold);
                 // What is admitted no more is there all the same, until its time is over.
-                let filled = -(-(fills + cold) * self.warm_ttl).exp_m1();
+                let filled = -(-(fills + cold + near_end) * self.warm_ttl).exp_m1();
                 in_redis = if self.warm_for < self.warm_ttl {
                     filled
                 } else {
                     admitted
                 };
                 if !setting.warm_holds_all() {
-                    bodies = (asked - cold) * (1.0 - (1.0 - share).powf(1.0 + after));
+                    bodies = (asked - cold - near_end) * wants_body;
                 }
             }
         }
         // The part of its time for which a head that came from Redis is without its body.
         let alone = match share > 0.0 {
-            true => {
-                (1.0 - share) * (1.0 - (1.0 - share).powf(1.0 + after)) / (share * (1.0 + after))
-            }
+            true => (1.0 - share) * wants_body / (share * uses),
             false => 1.0,
         };
         let heads = match setting.warm_holds_all() {
             true => 0.0,
-            false => (asked - cold) / (asked + writes) * alone,
-        };
-
-        let interval = setting.config.session.touch_interval.as_secs_f64();
-        let noted = |uses: f64, spread: f64| {
-            let alone = uses * lasting(interval, begun);
-            let after = alone + self.rest_of_visit(interval) / spread;
-            rest(uses, begun / spread, alone, after)
+            false => (asked - cold - near_end) / (asked + writes + in_use) * alone,
         };
         Session {
             requests: requests + like.updates,
             warm: asked - cold,
             cold,
-            renewals,
+            in_use,
+            near_end,
             bodies,
             idle,
-            told: noted(here + like.updates / self.spread, self.spread) * self.spread,
+            told: told * self.spread,
             noted: noted(requests + like.updates, 1.0),
             hot: hot * self.spread,
             heads: hot * self.spread * heads,
@@ -259,16 +287,20 @@ impl<'a> Formula<'a> {
         let nodes = f64::from(workload.nodes);
         let all = &sum.all;
         let begun = workload.begun() + all.idle;
-        let rows = all.cold + all.renewals + all.bodies;
+        let alone = all.cold + all.near_end + all.bodies;
+        let rows = alone + all.in_use;
         let read_back = begun + workload.changes();
         let copies = 1.0 + workload.foreign * sizes::FOREIGN_KEYS as f64;
         let warm = f64::from(u8::from(setting.has_warm()));
-        let told = begun + workload.changes();
         let floors = (setting.config.fence.max_floors as f64)
-            .min(told * setting.config.cold.tombstone_retention.as_secs_f64());
-        let told_here = all.told / nodes * setting.touches_every.as_secs_f64();
-        let touch = (-(-told_here).exp_m1()).max(told_here / 1000.0) * nodes
-            / setting.touches_every.as_secs_f64();
+            .min(workload.changes() * setting.config.cold.tombstone_retention.as_secs_f64());
+        // What is noted at once takes a statement, and so does what is then loaded anew.
+        let batches = |rows: f64, most: f64| {
+            let every = setting.touches_every.as_secs_f64();
+            let here = rows / nodes * every;
+            (-(-here).exp_m1()).max(here / most) * nodes / every
+        };
+        let rules = Rules::of(setting);
         let changes = if setting.is_notified() {
             workload.changes()
         } else {
@@ -291,10 +323,11 @@ impl<'a> Formula<'a> {
                 cold: all.cold,
             },
             sql: Sql {
-                load: reads::statements(rows / nodes, Rules::of(setting)) * nodes,
+                load: reads::statements(alone / nodes, rules) * nodes
+                    + batches(all.in_use, rules.batch as f64),
                 loaded_rows: rows,
                 poll: poll * nodes,
-                touch,
+                touch: batches(all.told, 1000.0),
                 touched_rows: all.noted,
                 write: begun + workload.changes(),
                 read_back,
@@ -305,7 +338,7 @@ impl<'a> Formula<'a> {
                 set: if setting.has_leases() { all.cold } else { 0.0 },
                 evalsha: (rows + read_back) * copies * warm,
                 upkeep: upkeep::commands(setting),
-                messages: told * nodes * warm,
+                messages: workload.changes() * nodes * warm,
             },
             held: Held {
                 hot_entries: entries,
@@ -332,7 +365,8 @@ impl Sum {
         all.requests += count * one.requests;
         all.warm += count * one.warm;
         all.cold += count * one.cold;
-        all.renewals += count * one.renewals;
+        all.in_use += count * one.in_use;
+        all.near_end += count * one.near_end;
         all.bodies += count * one.bodies;
         all.idle += count * one.idle;
         all.told += count * one.told;

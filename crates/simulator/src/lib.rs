@@ -20,6 +20,7 @@
 //! | `setting.rs`, `sizes.rs` | what a prediction is made of; how many bytes things take |
 //! | `replay.rs` | a trace, event by event |
 //! | `node.rs`, `shelf.rs`, `reads.rs`, `feed.rs` | a node: what is hot, how loads go together, what it hears of changes |
+//! | `record.rs` | a record in Redis |
 //! | `formula.rs` | the same by formulas |
 //! | `upkeep.rs` | what nodes cost that nobody uses |
 //! | `prediction.rs`, `plots.rs` | what is predicted, in words and as pictures |
@@ -30,6 +31,7 @@ mod node;
 pub mod plots;
 mod prediction;
 mod reads;
+mod record;
 mod replay;
 mod setting;
 mod shelf;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 
 use crate::reads::{Reads, Rules};
 use crate::setting::Setting;
@@ -12,19 +12,16 @@ use crate::shelf::Shelf;
 pub(crate) struct Node {
     pub(crate) shelf: Shelf<Entry>,
     pub(crate) reads: Reads,
-    /// Uses that are to be noted in the database, by session.
-    pub(crate) touches: HashMap<u64, f64, RandomState>,
-    /// How many times uses have been noted.
-    pub(crate) turn: u64,
+    /// Uses that are to be noted in the database, by session; a seed has them noted in the same order.
+    pub(crate) touches: HashMap<u64, f64, FixedState>,
 }
 
 impl Node {
     pub(crate) fn new(setting: &Setting) -> Self {
         Self {
-            shelf: Shelf::new(setting.config.hot.capacity.as_u64(), setting.shelf_ages),
+            shelf: Shelf::new(setting.config.hot.capacity.as_u64(), setting.caches_age),
             reads: Reads::new(Rules::of(setting)),
             touches: HashMap::default(),
-            turn: 0,
         }
     }
 }

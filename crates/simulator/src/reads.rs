@@ -6,7 +6,7 @@ pub(crate) struct Reads {
     rules: Rules,
     /// When each that runs will be done.
     running: Vec<f64>,
-    /// The one that gathers: when it will be sent, and how many it reads.
+    /// The last one, which gathers until it is sent: when that is, and how many it reads.
     gathering: Option<(f64, usize)>,
 }
 
@@ -58,7 +58,7 @@ impl Reads {
         if !self.running.is_empty() {
             sent += delay;
         }
-        self.gathering = (sent > now).then_some((sent, 1));
+        self.gathering = Some((sent, 1));
         self.running.push(sent + takes);
         (sent + takes, true)
     }
@@ -106,7 +106,9 @@ mod tests {
         // Both run: it waits for the first of them, and then for others.
         assert_eq!(ask(1500.0), (5000.0, true));
         assert_eq!(ask(2500.0), (5000.0, false));
+        // What is asked for at once goes together.
         assert_eq!(ask(1e6), (1_002_000.0, true));
+        assert_eq!(ask(1e6), (1_002_000.0, false));
     }
 
     #[test]

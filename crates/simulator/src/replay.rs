@@ -7,6 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::feed::{Floors, Polls};
 use crate::node::{Entry, Node};
 use crate::prediction::{Held, Lookups, Prediction, Redis, Sql};
+use crate::record::Record;
 use crate::setting::Setting;
 use crate::sizes;
 use crate::trace::{Event, Trace, What};
@@ -46,6 +47,10 @@ pub struct Counts {
     pub loaded_rows: u64,
     /// Rows that were loaded for a body, of a session whose head was hot.
     pub bodies: u64,
+    /// Rows that were loaded anew since the use of a session was noted shortly before its hot end.
+    pub renewed_in_use: u64,
+    /// Rows that were loaded anew since a record was found shortly before its end.
+    pub renewed_warm: u64,
     pub touch: u64,
     pub touched_rows: u64,
     pub create: u64,
@@ -72,6 +77,8 @@ pub struct Replay {
     counts: Counts,
     /// When the records of sessions that are over will be gone from Redis.
     left: Vec<f64>,
+    /// How many times uses have been noted.
+    turn: u64,
     now: f64,
     random: Xoshiro256PlusPlus,
 }
@@ -84,24 +91,6 @@ struct Place {
     /// When it was last seen, as the database knows.
     seen: f64,
     warm: Record,
-}
-
-/// A record in Redis, if it is there.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    version: u32,
-    from: f64,
-    until: f64,
-    seen: f64,
-}
-
-impl Record {
-    const NONE: Self = Self {
-        version: 0,
-        from: 0.0,
-        until: f64::NEG_INFINITY,
-        seen: 0.0,
-    };
 }
 
 impl Replay {
@@ -123,6 +112,7 @@ impl Replay {
             polls: Polls::new(setting.config.fence.poll_interval.as_secs_f64()),
             counts: Counts::default(),
             left: Vec::new(),
+            turn: 0,
             now: 0.0,
             random: Xoshiro256PlusPlus::seed_from_u64(0),
             setting,
@@ -150,14 +140,15 @@ impl Replay {
 
     /// Has every node write down the uses that wait, and decide what stays hot.
     pub fn settle(&mut self) {
-        for node in 0..self.nodes.len() {
-            self.note(node);
-            self.nodes[node].shelf.settle(self.now);
+        self.note();
+        for node in &mut self.nodes {
+            node.shelf.settle(self.now);
         }
     }
 
     /// Plays an event.
     pub fn play(&mut self, event: &Event) {
+        self.note_until(event.at);
         self.now = event.at;
         self.polls.advance(self.now);
         let (node, place) = (event.node as usize, event.place as usize);
@@ -196,7 +187,7 @@ impl Replay {
             None => {
                 // The load looks once more.
                 self.nodes[node].shelf.ask(key);
-                (self.find_below(node, place), false)
+                self.find_below(node, place)
             }
         };
         self.touch(node, place);
@@ -206,13 +197,16 @@ impl Replay {
         }
     }
 
-    /// A lookup of a session that is not hot. Says whether its body came along.
-    fn find_below(&mut self, node: usize, place: usize) -> bool {
+    /// A lookup of a session that is not hot. Says whether its body came along, and whether it is to be
+    /// loaded anew.
+    fn find_below(&mut self, node: usize, place: usize) -> (bool, bool) {
         if self.is_warm(place) {
             self.counts.warm += 1;
             let whole = self.setting.warm_holds_all();
             self.keep(node, place, whole, self.places[place].warm.seen);
-            return whole;
+            let due = self.is_warm_due(place);
+            self.counts.renewed_warm += u64::from(due);
+            return (whole, due);
         }
         self.counts.cold += 1;
         self.counts.set += u64::from(self.setting.has_leases());
@@ -221,7 +215,7 @@ impl Replay {
         if let Some(entry) = self.nodes[node].shelf.peek(key) {
             entry.ready = there;
         }
-        true
+        (true, false)
     }
 
     /// Whether Redis has a record that the gate admits.
@@ -251,6 +245,12 @@ impl Replay {
         there
     }
 
+    fn is_warm_due(&mut self, place: usize) -> bool {
+        let ttl = self.setting.config.warm.ttl.as_secs_f64();
+        let chance = self.random.random();
+        self.places[place].warm.is_due(self.now, ttl, chance)
+    }
+
     fn is_due(&mut self, entry: &Entry) -> bool {
         let chance = self.random.random();
         entry.is_due(self.now, self.setting.statement.as_secs_f64(), chance)
@@ -260,11 +260,6 @@ impl Replay {
     fn keep(&mut self, node: usize, place: usize, whole: bool, seen: f64) {
         let (key, now) = (self.key(place), self.now);
         let ends = now + self.setting.config.hot.ttl.as_secs_f64();
-        let until = if self.setting.shelf_ages {
-            ends
-        } else {
-            f64::INFINITY
-        };
         let entry = Entry {
             ready: now,
             whole,
@@ -273,6 +268,7 @@ impl Replay {
             noted: seen,
         };
         let weight = self.setting.weight(whole);
+        let until = self.setting.removed_at(ends);
         let shelf = &mut self.nodes[node].shelf;
         shelf.ask(key);
         shelf.insert(key, entry, weight, until, now);
@@ -286,11 +282,13 @@ impl Replay {
         self.counts.evalsha += 1 + self.copies(place);
         let config = &self.setting.config.warm;
         let part = 1.0 - config.jitter * self.random.random::<f64>();
+        let ends = from + config.ttl.as_secs_f64() * part;
         let Place { version, seen, .. } = self.places[place];
         self.places[place].warm = Record {
             version,
             from,
-            until: from + config.ttl.as_secs_f64() * part,
+            until: self.setting.removed_at(ends),
+            ends,
             seen,
         };
     }
@@ -312,24 +310,22 @@ impl Replay {
         self.keep(node, place, true, self.now);
     }
 
-    /// A write is read back, and every cache is told.
+    /// A write is read back.
     fn written(&mut self, place: usize) {
         self.counts.read_back += 1;
         self.fill(place, self.now);
-        if self.setting.has_warm() {
-            self.counts.pushes += 1;
-            self.raise(place);
-        }
     }
 
-    /// The feed tells of a change, and the database says that there is something to tell.
+    /// Every node is told of a change, by Redis or else by the feed, and the database says that there
+    /// is something to tell.
     fn changed(&mut self, place: usize) {
+        if self.setting.has_warm() {
+            self.counts.pushes += 1;
+        }
         if self.setting.is_notified() {
             self.polls.tell(self.now);
         }
-        if !self.setting.has_warm() {
-            self.raise(place);
-        }
+        self.raise(place);
     }
 
     /// Every node raises its floor, and drops what it holds.
@@ -346,12 +342,6 @@ impl Replay {
     /// A use; it is to be noted in the database if the last note is old.
     fn touch(&mut self, node: usize, place: usize) {
         let (key, now) = (self.key(place), self.now);
-        let every = self.setting.touches_every.as_secs_f64();
-        let turn = (now / every) as u64;
-        if self.nodes[node].turn < turn {
-            self.note(node);
-            self.nodes[node].turn = turn;
-        }
         let interval = self.setting.config.session.touch_interval.as_secs_f64();
         let seen = self.seen(place);
         let told = match self.nodes[node].shelf.peek(key) {
@@ -364,18 +354,47 @@ impl Replay {
         }
     }
 
-    /// Writes down the uses that wait on a node: those of sessions that no other has noted lately.
-    fn note(&mut self, node: usize) {
+    /// Has every node write down the uses that wait, if it was time to before `now`.
+    fn note_until(&mut self, now: f64) {
+        let every = self.setting.touches_every.as_secs_f64();
+        let turn = (now / every) as u64;
+        if self.turn < turn {
+            self.now = (self.turn + 1) as f64 * every;
+            self.turn = turn;
+            self.note();
+        }
+    }
+
+    /// Writes down the uses that wait on each node: those of sessions that no other has noted lately.
+    fn note(&mut self) {
         const BATCH: u64 = 1000;
         let interval = self.setting.config.session.touch_interval.as_secs_f64();
-        let touches = std::mem::take(&mut self.nodes[node].touches);
-        self.counts.touch += (touches.len() as u64).div_ceil(BATCH);
-        for (key, at) in touches {
-            let place = &mut self.places[key as u32 as usize];
-            if place.life == (key >> 32) as u32 && place.seen <= at - interval {
-                place.seen = at;
-                self.counts.touched_rows += 1;
+        for node in 0..self.nodes.len() {
+            let touches = std::mem::take(&mut self.nodes[node].touches);
+            self.counts.touch += (touches.len() as u64).div_ceil(BATCH);
+            for (key, at) in touches {
+                let place = key as u32 as usize;
+                if self.key(place) != key {
+                    continue;
+                }
+                if self.places[place].seen <= at - interval {
+                    self.places[place].seen = at;
+                    self.counts.touched_rows += 1;
+                }
+                self.renew_in_use(node, place);
             }
+        }
+    }
+
+    /// Loads a session anew that would not be hot any more when its use is noted again.
+    fn renew_in_use(&mut self, node: usize, place: usize) {
+        let (key, now) = (self.key(place), self.now);
+        let noted_again = now + self.setting.lateness().as_secs_f64();
+        if let Some(entry) = self.nodes[node].shelf.get(key, now)
+            && entry.ends <= noted_again
+        {
+            self.counts.renewed_in_use += 1;
+            self.load(node, place);
         }
     }
 

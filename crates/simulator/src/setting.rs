@@ -18,8 +18,9 @@ pub struct Setting {
     pub statement: Duration,
     /// How often each node writes down uses: a second, in the tiers as they are.
     pub touches_every: Duration,
-    /// Whether time passes for moka: not where a trace is played on a clock that only the tiers read.
-    pub shelf_ages: bool,
+    /// Whether time passes for moka and Redis: not where a trace is played on a clock that only the tiers
+    /// read.
+    pub caches_age: bool,
 }
 
 impl Setting {
@@ -30,7 +31,7 @@ impl Setting {
             workload,
             statement: Duration::from_millis(2),
             touches_every: Duration::from_secs(1),
-            shelf_ages: true,
+            caches_age: true,
         }
     }
 
@@ -54,9 +55,17 @@ impl Setting {
     /// Sessions that have no use for so many seconds end.
     pub(crate) fn idle(&self) -> Option<f64> {
         let idle = self.config.session.idle_ttl?;
-        // What tier-cache allows for: `touch::lateness`.
-        let late = self.config.session.touch_interval + Duration::from_secs(2);
-        Some((idle + late).as_secs_f64())
+        Some((idle + self.lateness()).as_secs_f64())
+    }
+
+    /// How late a use may be noted: `tier-cache/src/touch.rs`.
+    pub(crate) fn lateness(&self) -> Duration {
+        self.config.session.touch_interval + Duration::from_secs(2)
+    }
+
+    /// When a cache removes what ends then.
+    pub(crate) fn removed_at(&self, ends: f64) -> f64 {
+        if self.caches_age { ends } else { f64::INFINITY }
     }
 
     /// Bytes that moka counts for a session.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use simulator::{Routing, Setting, Workload, estimate, replay};
+use simulator::{Prediction, Routing, Setting, Workload, estimate, replay};
 use tier_cache::TierConfig;
 
 fn setting(workload: Workload, capacity: ByteSize) -> Setting {
@@ -114,4 +114,23 @@ fn with_fewer_floors_than_changes() {
     let mut more = setting.clone();
     more.config.fence.max_floors = 100_000;
     assert!(estimate(&more).lookups.cold < 0.8 * estimate(&setting).lookups.cold);
+}
+
+#[test]
+fn with_sessions_that_are_in_use_when_they_would_not_be_hot_any_more() {
+    for routing in [Routing::Sticky, Routing::Random] {
+        let workload = Workload {
+            updates: 0.4,
+            revocations: 0.2,
+            routing,
+            ..Workload::of(4000, 5)
+        };
+        let mut setting = setting(workload, ByteSize::mib(64));
+        setting.config.hot.ttl = Duration::from_secs(450);
+        setting.config.warm.ttl = Duration::from_secs(450);
+        compare("in use", &setting);
+        // Many of them are loaded anew.
+        let Prediction { lookups, sql, .. } = estimate(&setting);
+        assert!(sql.loaded_rows > 1.15 * lookups.cold, "{sql:?}");
+    }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use session_core::{Key, SecretKey, SessionId, TokenKeys, TokenKind};
-use simulator::{Counts, Event, What, Workload};
+use simulator::{Counts, Event, Setting, What, Workload};
 use testbed::{Database, Redis};
-use tier_cache::{Clock, Credential, Login, Session, TierConfig, Tiers};
+use tier_cache::{Clock, Credential, Login, Session, Tiers};
 
 /// The application's data: so many characters.
 type Data = String;
@@ -24,19 +24,28 @@ pub(crate) struct Service {
     workload: Workload,
     user: i64,
     places: Vec<(SessionId, Credential)>,
+    /// Seconds of the trace that take one of ours.
+    pace: f64,
+    began: Instant,
     now: f64,
     meter: Meter,
 }
 
 impl Service {
     /// A database that holds a session in each place, an empty Redis, and nodes that have just
-    /// started; by a clock that the events move, or by the system's.
+    /// started; by a clock that the events move, or by the system's. Since each node writes down uses
+    /// once in a second of ours, that is how long it takes to play as much as the setting says.
     pub(crate) async fn start(
-        mut config: TierConfig,
-        workload: &Workload,
+        setting: &Setting,
         clock: Option<Clock>,
         recorder: &DebuggingRecorder,
     ) -> Self {
+        let Setting {
+            mut config,
+            workload,
+            touches_every,
+            ..
+        } = setting.clone();
         let (redis, database) = (Redis::start(), Database::create());
         config.cold.url = database.url();
         config.warm.url = Some(redis.url());
@@ -65,9 +74,11 @@ impl Service {
             database,
             keys,
             clock,
-            workload: workload.clone(),
+            workload,
             user: 0,
             places: Vec::new(),
+            pace: touches_every.as_secs_f64(),
+            began: Instant::now(),
             now: 0.0,
             meter: Meter {
                 snapshotter: recorder.snapshotter(),
@@ -75,6 +86,7 @@ impl Service {
             },
         };
         service.fill_database();
+        service.began = Instant::now();
         service
     }
 
@@ -128,13 +140,12 @@ impl Service {
 
     /// Plays an event; returns when all that it causes is done.
     pub(crate) async fn play(&mut self, event: &Event) {
-        let pause = Duration::from_secs_f64(event.at - self.now);
-        self.now = event.at;
-        match &self.clock {
-            Some(clock) => clock.advance(pause),
-            None if pause > Duration::from_secs(1) => tokio::time::sleep(pause).await,
-            None => {}
+        let due = self.began + Duration::from_secs_f64(event.at / self.pace);
+        tokio::time::sleep_until(due.into()).await;
+        if let Some(clock) = &self.clock {
+            clock.advance(Duration::from_secs_f64(event.at - self.now));
         }
+        self.now = event.at;
         let place = event.place as usize;
         match event.what {
             What::Request { body } => {
@@ -246,7 +257,7 @@ impl Service {
         (records, bytes + TABLES * records)
     }
 
-    /// Waits until every node has written down what was used, which each does once in a second.
+    /// Waits until every node has written down what was used.
     pub(crate) async fn wait_for_touches(&self) {
         tokio::time::sleep(Duration::from_millis(1500)).await;
     }

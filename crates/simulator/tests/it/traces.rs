@@ -20,8 +20,7 @@ struct Played {
     floors: f64,
 }
 
-/// Plays a trace on both sides: simulated, real. They stop each `touches_every` until the uses are
-/// noted.
+/// Plays a trace on both sides: simulated, real.
 fn play(setting: &Setting, clock: Option<Clock>, trace: &[Event]) -> (Played, Played) {
     let recorder = DebuggingRecorder::new();
     // One thread, so that this recorder is the one that all of it finds.
@@ -31,16 +30,9 @@ fn play(setting: &Setting, clock: Option<Clock>, trace: &[Event]) -> (Played, Pl
         .expect("a runtime");
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let config = setting.config.clone();
-            let mut service = Service::start(config, &setting.workload, clock, &recorder).await;
+            let mut service = Service::start(setting, clock, &recorder).await;
             let mut replay = Replay::new(setting.clone());
-            let every = setting.touches_every.as_secs_f64();
-            let mut stop = every;
             for event in trace {
-                while event.at >= stop {
-                    stop += every;
-                    service.wait_for_touches().await;
-                }
                 let before = replay.counts();
                 replay.play(event);
                 service.play(event).await;
@@ -122,7 +114,7 @@ fn held(simulated: &Played, real: &Played) -> [(&'static str, f64, f64); 4] {
 }
 
 /// More sessions than there is room for, for an hour: hot capacity, routing at random, logins,
-/// revocations, changes, bodies, renewals of what was hot for long, foreign keys, touches.
+/// revocations, changes, bodies, foreign keys, touches, and renewals of what is in use.
 #[test]
 fn an_hour_of_everything_costs_what_the_simulator_says() {
     const HOUR: f64 = 3600.0;
@@ -147,9 +139,9 @@ fn an_hour_of_everything_costs_what_the_simulator_says() {
     let setting = Setting {
         // By the clock of the nodes, which stands still meanwhile.
         statement: Duration::ZERO,
-        touches_every: Duration::from_secs(600),
-        // Moka has a clock of its own, on which an hour takes some seconds.
-        shelf_ages: false,
+        touches_every: Duration::from_secs(100),
+        // Moka and Redis have clocks of their own, on which an hour takes half a minute.
+        caches_age: false,
         ..Setting::new(config, workload)
     };
     let trace: Vec<_> = Trace::new(&setting.workload, None, 1)
@@ -160,44 +152,102 @@ fn an_hour_of_everything_costs_what_the_simulator_says() {
     compared.extend(held(&simulated, &real));
     compared.push(("floors of a node", simulated.floors, real.floors));
     agree(&compared);
+    // Without them both sides would be farther apart than they may be.
+    let Counts {
+        renewed_in_use,
+        evalsha,
+        ..
+    } = simulated.counts;
+    assert!(
+        10 * renewed_in_use > evalsha,
+        "{renewed_in_use} of {evalsha}"
+    );
 }
 
-/// Rounds through all sessions, with pauses in which what is hot ends: `hot.ttl` by moka's own clock.
+/// Sessions that one node loads, and another finds in Redis when up to two of 31 parts of `warm.ttl` are
+/// left: by chance it has some of them loaded anew.
 #[test]
-fn what_is_hot_for_as_long_as_it_may_be_is_hot_no_more() {
+fn records_near_their_ends_are_renewed_as_often_as_the_simulator_says() {
+    const SESSIONS: u32 = 400;
+    // Redis keeps a record for longer than the test takes.
+    const TTL: f64 = 930.0;
+    const PART: f64 = TTL / 31.0;
+    let mut config = TierConfig::default();
+    config.hot.ttl = Duration::from_secs(24 * 3600);
+    config.warm.ttl = Duration::from_secs_f64(TTL);
+    config.warm.jitter = 0.0;
+    config.warm.url = Some("of the service".into());
+    config.cold.url = "postgres://of the service".into();
+    let setting = Setting {
+        statement: Duration::ZERO,
+        touches_every: Duration::from_secs(60),
+        caches_age: false,
+        ..Setting::new(config, Workload::of(SESSIONS.into(), 2))
+    };
+    let mut trace = Vec::new();
+    for place in 0..SESSIONS {
+        let loaded = f64::from(place);
+        let left = 2.0 * PART * f64::from(place % 100) / 100.0;
+        for (at, node) in [(loaded, 0), (loaded + TTL - left, 1), (loaded + TTL, 0)] {
+            trace.push(Event {
+                at,
+                node,
+                place,
+                what: What::Request { body: false },
+            });
+        }
+    }
+    trace.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let (simulated, real) = play(&setting, Some(Clock::manual()), &trace);
+    agree(&counts(&simulated.counts, &real.counts));
+    let Counts {
+        renewed_warm,
+        evalsha,
+        ..
+    } = simulated.counts;
+    assert!(4 * renewed_warm > evalsha, "{renewed_warm} of {evalsha}");
+}
+
+/// Sessions that are all hot for as long as they may be, by moka's own clock, and then looked for again:
+/// the half that was in use shortly before is still there.
+#[test]
+fn what_is_in_use_stays_hot_for_longer_than_hot_ttl_and_the_rest_does_not() {
     const SESSIONS: u32 = 120;
     let mut config = TierConfig::default();
-    config.hot.ttl = Duration::from_secs(4);
+    config.hot.ttl = Duration::from_secs(15);
+    config.session.touch_interval = Duration::from_secs(8);
     config.warm.url = Some("of the service".into());
     config.cold.url = "postgres://of the service".into();
     let workload = Workload::of(SESSIONS.into(), 2);
     let setting = Setting::new(config, workload);
     let mut trace = Vec::new();
-    let mut at = 0.0;
-    // Twice on the first node, once on the second, and again when it is over.
-    for (node, pause) in [(0, 0.0), (0, 0.0), (1, 0.0), (0, 6.0), (1, 0.0), (1, 0.0)] {
-        at += pause;
-        for place in 0..SESSIONS {
-            at += 0.005;
-            let what = What::Request { body: false };
-            trace.push(Event {
-                at,
-                node,
-                place,
-                what,
-            });
-        }
+    for (from, node, sessions) in [
+        (0.0, 0, SESSIONS),
+        (0.7, 1, SESSIONS),
+        (9.5, 0, SESSIONS / 2),
+        (9.9, 1, SESSIONS / 2),
+        (20.2, 0, SESSIONS),
+        (20.9, 1, SESSIONS),
+    ] {
+        trace.extend((0..sessions).map(|place| Event {
+            at: from + 0.005 * f64::from(place),
+            node,
+            place,
+            what: What::Request { body: false },
+        }));
     }
     // A change has the nodes look at what they hold.
-    let what = What::Update;
     trace.push(Event {
-        at,
+        at: 21.6,
         node: 0,
         place: 0,
-        what,
+        what: What::Update,
     });
     let (simulated, real) = play(&setting, None, &trace);
     let mut compared = counts(&simulated.counts, &real.counts);
     compared.extend(held(&simulated, &real));
     agree(&compared);
+    // On both nodes, and now again.
+    let renewed = simulated.counts.renewed_in_use;
+    assert_eq!(renewed, u64::from(4 * SESSIONS / 2));
 }
