@@ -97,7 +97,7 @@ impl Report {
              <line x1='{line}' y1='20' x2='{line}' y2='180' stroke='#b4462f' stroke-dasharray='4 3'/>\
              <text x='{}' y='32' fill='#b4462f' text-anchor='end'>B</text>\
              <text x='40' y='200'>0</text><text x='{line}' y='200' text-anchor='middle'>{bound} ms</text>\
-             <text x='40' y='214'>reads served after the commit that revoked the session, by how long after (logarithmic); none may stand right of B</text></svg>\n",
+             <text x='40' y='214'>reads served after the commit that revoked the session, by how long after; counts are logarithmic</text></svg>\n",
             line - 6.0
         )
     }
