@@ -18,7 +18,7 @@ use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use session_core::Lineage;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Broken, Link};
@@ -92,10 +92,10 @@ impl Health {
     /// The same for what must not be left out lightly: waits for a check that is under way.
     pub(super) async fn connection_after_check(
         &self,
-        at_most: Duration,
+        until: Instant,
     ) -> Option<MultiplexedConnection> {
         let mut in_doubt = self.in_doubt.subscribe();
-        let _ = timeout(at_most, in_doubt.wait_for(|in_doubt| !in_doubt)).await;
+        let _ = timeout_at(until, in_doubt.wait_for(|in_doubt| !in_doubt)).await;
         self.connection()
     }
 

@@ -11,7 +11,7 @@ use redis::{
     Cmd, ErrorKind, FromRedisValue, ParsingError, RedisError, Script, ServerErrorKind, Value,
 };
 use session_core::{Key, KeyHash, Lineage, TokenKeys};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::WarmRecord;
 use super::health::Health;
@@ -155,17 +155,17 @@ impl Warm {
         lineage: Lineage,
         ttl: Duration,
     ) -> bool {
+        // For all of it, a check of the connection included.
+        let until = Instant::now() + self.command_timeout;
         let connection = match push {
             None => self.health.connection(),
-            Some(_) => {
-                let at_most = self.command_timeout;
-                self.health.connection_after_check(at_most).await
-            }
+            Some(_) => self.health.connection_after_check(until).await,
         };
         let Some(connection) = connection else {
             return false;
         };
-        let set = |place, push| self.set(connection.clone(), record, place, push, lineage, ttl);
+        let line = Line { connection, until };
+        let set = |place, push| self.set(line.clone(), record, place, push, lineage, ttl);
         let copies = foreign.iter().map(|key| set(Place::Foreign(*key), None));
         let session = set(Place::Session(record.id()), push);
         let (session, copies) = join(session, join_all(copies)).await;
@@ -174,7 +174,7 @@ impl Warm {
 
     async fn set(
         &self,
-        connection: MultiplexedConnection,
+        line: Line,
         record: &WarmRecord,
         place: Place,
         push: Option<Changed>,
@@ -195,14 +195,13 @@ impl Warm {
             command
         };
         let by_hash = command("EVALSHA", self.set_if_newer.get_hash());
-        let mut answer = self
-            .ask::<Done>(connection.clone(), &self.sent.evalsha, &by_hash)
-            .await;
+        let evalsha = &self.sent.evalsha;
+        let mut answer = self.ask_on::<Done>(line.clone(), evalsha, &by_hash).await;
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
         if answer.as_ref().is_err_and(|error| error.kind() == unknown) {
             // Once per start of the server: it keeps the script that it is given here.
             let in_full = command("EVAL", SET_IF_NEWER);
-            answer = self.ask(connection, &self.sent.eval, &in_full).await;
+            answer = self.ask_on(line, &self.sent.eval, &in_full).await;
         }
         match answer {
             Ok(Done) => {
@@ -220,12 +219,22 @@ impl Warm {
 
     pub(super) async fn ask<T: FromRedisValue>(
         &self,
-        mut connection: MultiplexedConnection,
+        connection: MultiplexedConnection,
+        sent: &Counter,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let until = Instant::now() + self.command_timeout;
+        self.ask_on(Line { connection, until }, sent, command).await
+    }
+
+    async fn ask_on<T: FromRedisValue>(
+        &self,
+        mut line: Line,
         sent: &Counter,
         command: &Cmd,
     ) -> Result<T, RedisError> {
         sent.increment(1);
-        match timeout(self.command_timeout, command.query_async(&mut connection)).await {
+        match timeout_at(line.until, command.query_async(&mut line.connection)).await {
             Ok(answer) => answer.inspect(|_| self.health.answered()),
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
@@ -245,6 +254,13 @@ impl fmt::Debug for Warm {
             .field("up", &self.is_up())
             .finish_non_exhaustive()
     }
+}
+
+/// A connection, and until when its answers are waited for.
+#[derive(Clone)]
+struct Line {
+    connection: MultiplexedConnection,
+    until: Instant,
 }
 
 /// `OK`. Whatever else is answered, it was not done.
