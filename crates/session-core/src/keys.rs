@@ -325,6 +325,6 @@ fn mac_key(secret: &SecretKey) -> [u8; 32] {
     blake3::derive_key("session-core v1 token mac", &secret.0)
 }
 
-fn fill_random(bytes: &mut [u8]) {
+pub(crate) fn fill_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system has a random generator");
 }

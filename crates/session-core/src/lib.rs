@@ -22,6 +22,7 @@
 //! assert!(!TokenKeys::random().verify(&parsed));
 //! ```
 
+mod fingerprint;
 mod id;
 mod key;
 mod keys;
@@ -30,6 +31,7 @@ mod time;
 mod token;
 mod version;
 
+pub use fingerprint::{Fingerprint, Fingerprints, Stem, WrittenToken};
 pub use id::{SessionId, UserId};
 pub use key::{Key, KeyHash};
 pub use keys::{Salt, SecretKey, Signed, TokenKeys, TooShort};

@@ -91,6 +91,15 @@ impl Token {
         self.bytes[MAC..].copy_from_slice(mac);
     }
 
+    /// The token as it goes to the client, without an allocation: a secret, wiped when dropped.
+    pub fn written(&self) -> Zeroizing<[u8; Self::LEN]> {
+        let mut text = Zeroizing::new([0; Self::LEN]);
+        let (prefix, encoded) = text.split_at_mut(4);
+        prefix.copy_from_slice(self.kind().prefix().as_bytes());
+        write(&self.bytes[ID..], encoded);
+        text
+    }
+
     /// The token as it goes to the client: a secret, wiped when dropped.
     pub fn expose(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
@@ -98,6 +107,13 @@ impl Token {
         URL_SAFE_NO_PAD.encode_string(&self.bytes[ID..], &mut text);
         text
     }
+}
+
+/// Writes bytes as tokens are written; four characters for each three.
+pub(crate) fn write(bytes: &[u8], characters: &mut [u8]) {
+    URL_SAFE_NO_PAD
+        .encode_slice(bytes, characters)
+        .expect("there is room for four characters for each three bytes");
 }
 
 impl fmt::Debug for Token {

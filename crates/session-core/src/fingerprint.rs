@@ -1,0 +1,114 @@
+use std::fmt;
+
+use siphasher::sip128::{Hash128, SipHasher24};
+use zeroize::Zeroizing;
+
+use crate::keys::fill_random;
+use crate::{SessionId, Token};
+
+/// Knows tokens again that were accepted before, in a fraction of the time that it takes to read
+/// and hash one.
+///
+/// SipHash-2-4 with 128 bits, under a random key that never leaves the process: who does not know
+/// the key can only guess, with one chance in 2¹²⁸. (Aumasson and Bernstein, SipHash: a fast
+/// short-input PRF, 2012.) It proves nothing by itself: an application compares a token's
+/// [hash](crate::TokenKeys::hash) first, and the fingerprint from then on.
+///
+/// ```
+/// use session_core::{Fingerprints, SessionId, TokenKeys, TokenKind, WrittenToken};
+///
+/// let (keys, id) = (TokenKeys::random(), SessionId::random());
+/// let [accepted, other] = [0; 2].map(|_| keys.mint(TokenKind::Access, id).expose());
+/// let written = |text| WrittenToken::access(text).unwrap();
+///
+/// let fingerprints = Fingerprints::random();
+/// let known = fingerprints.of(written(&accepted));
+/// assert_eq!(fingerprints.of(written(&accepted)), known);
+/// assert_ne!(fingerprints.of(written(&other)), known);
+/// assert_ne!(Fingerprints::random().of(written(&accepted)), known);
+/// ```
+#[derive(Clone)]
+pub struct Fingerprints(SipHasher24);
+
+/// What a token is known again by. Equality takes constant time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(Hash128);
+
+impl Fingerprints {
+    /// Under a fresh random key.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random generator.
+    pub fn random() -> Self {
+        let mut key = Zeroizing::new([0; 16]);
+        fill_random(&mut *key);
+        Self(SipHasher24::new_with_key(&key))
+    }
+
+    /// The fingerprint of a token, all of its characters counted.
+    #[inline]
+    pub fn of(&self, token: WrittenToken<'_>) -> Fingerprint {
+        Fingerprint(self.0.hash(token.0))
+    }
+}
+
+impl fmt::Debug for Fingerprints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprints(…)")
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(…)")
+    }
+}
+
+/// A text that may be an access token: it is as long as one, and begins like one.
+#[derive(Clone, Copy)]
+pub struct WrittenToken<'a>(&'a [u8; Token::LEN]);
+
+impl<'a> WrittenToken<'a> {
+    /// The text, if it may be an access token.
+    #[inline]
+    pub fn access(text: &'a (impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
+        let text: &[u8; Token::LEN] = text.as_ref().try_into().ok()?;
+        text.starts_with(b"sa1_").then_some(Self(text))
+    }
+
+    /// The stem of the session that it names, if it is a token at all.
+    #[inline]
+    pub fn stem(self) -> Stem {
+        let [_, _, _, _, stem @ ..] = self.0;
+        let (stem, _) = stem.split_first_chunk().expect("64 are more than 16");
+        Stem(*stem)
+    }
+}
+
+impl fmt::Debug for WrittenToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WrittenToken(…)")
+    }
+}
+
+/// How each token of a session begins after its kind: with the first 12 bytes of the session's id,
+/// written as 16 characters. Found in a token without reading it; sessions may share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stem([u8; 16]);
+
+impl Stem {
+    /// The stem of a session's tokens.
+    pub fn of(session: SessionId) -> Self {
+        let mut stem = [0; 16];
+        crate::token::write(&session.as_bytes()[..12], &mut stem);
+        Self(stem)
+    }
+
+    /// As two numbers.
+    #[inline]
+    pub fn halves(self) -> [u64; 2] {
+        let whole = u128::from_le_bytes(self.0);
+        [whole as u64, (whole >> 64) as u64]
+    }
+}
