@@ -116,9 +116,12 @@ pub struct Tiers<D: SessionData> {
 }
 
 /// What the application's handles own together; the background tasks hold only [`Shared`].
+///
+/// Apart from others in the lines of the processors' caches, for [`Tiers::twin`].
+#[repr(align(128))]
 struct Owned<D: SessionData> {
     shared: Arc<Shared<D>>,
-    _stop: DropGuard,
+    stop: Arc<DropGuard>,
 }
 
 pub(crate) struct Shared<D: SessionData> {
@@ -166,7 +169,20 @@ impl<D: SessionData> Tiers<D> {
 
     /// Whether both are the same tiers, and not merely tiers of the same type of data.
     pub fn same_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.owned, &other.owned)
+        Arc::ptr_eq(self.shared(), other.shared())
+    }
+
+    /// The same tiers, by a handle that counts its clones apart from this one's. Threads that clone
+    /// one handle all the time, as each session that is found does, wait for each other at its
+    /// count; with a twin each they do not.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            owned: Arc::new(Owned {
+                shared: Arc::clone(&self.owned.shared),
+                stop: Arc::clone(&self.owned.stop),
+            }),
+        }
     }
 
     /// Both clocks now, as the tiers read them.

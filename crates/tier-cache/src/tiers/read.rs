@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind};
+use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind, WrittenToken};
 
 use super::load::{From, Landed};
 use super::{Shared, Tiers};
@@ -12,7 +12,7 @@ use crate::config::{Promotion, Strictness};
 use crate::data::SessionData;
 use crate::error::Refusal;
 use crate::events::Event;
-use crate::hot::Entry;
+use crate::hot::{Entry, Hot};
 use crate::session::{Session, Tier};
 
 /// What a session is asked for with.
@@ -134,17 +134,38 @@ impl<D: SessionData> Tiers<D> {
         }))
     }
 
+    /// The session of an access token as it is written, if this node has accepted that token a moment
+    /// ago, and the session is still hot; trusting the caches as [`try_hot`](Self::try_hot) does. The
+    /// quickest way, and all of it that is quick: of what is not found so, nothing is said.
+    #[inline]
+    pub fn try_known(&self, token: WrittenToken<'_>) -> Option<Session<D>> {
+        let shared = self.shared();
+        let (entry, now) = shared.known_entry(token)?;
+        // For which it was accepted then. A session that gets another token is another entry.
+        let shown = Shown::Access(entry.head().access?);
+        let valid = entry.standing(now.wall) == Standing::Valid;
+        valid.then(|| self.serve_hot(entry, now, shown))
+    }
+
     fn hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
         let shared = self.shared();
+        let written = match credential {
+            Credential::Token(token) => Some(token.written()),
+            Credential::Key(_) => None,
+        };
+        let written = written.as_deref().and_then(WrittenToken::access);
+        if let Some(session) = written.and_then(|token| self.try_known(token)) {
+            return Some(Ok(session));
+        }
         let (key, shown) = shared.wanted(credential);
+        let ticket = written.map(|token| (token, shared.hot.ticket(token)));
         if let Some((entry, now)) = shared.hot_entry(key) {
             match verdict(&entry, shown, now) {
                 Verdict::Accepted => {
-                    shared.metrics.hot_hits.increment(1);
-                    shared.touch(&entry, now);
-                    self.promote(&entry, now);
-                    shared.renew(&entry, now);
-                    return Some(Ok(Session::new(self.clone(), entry, Tier::Hot, shown)));
+                    if let Some((token, ticket)) = ticket {
+                        shared.hot.bring(token, &entry, ticket);
+                    }
+                    return Some(Ok(self.serve_hot(entry, now, shown)));
                 }
                 Verdict::Refused(refusal) => {
                     shared.metrics.hot_hits.increment(1);
@@ -157,6 +178,17 @@ impl<D: SessionData> Tiers<D> {
             return Some(Err(forged));
         }
         shared.hot.refused(credential.minted(shown)?).map(Err)
+    }
+
+    /// What is done for a session that is accepted.
+    #[inline]
+    fn serve_hot(&self, entry: Arc<Entry<D>>, now: Now, shown: Shown) -> Session<D> {
+        let shared = self.shared();
+        shared.metrics.hot_hits.increment(1);
+        shared.touch(&entry, now);
+        self.promote(&entry, now);
+        shared.renew(&entry, now);
+        Session::new(self.clone(), entry, Tier::Hot, shown)
     }
 
     /// Makes sure that a session is still as the database has it, if strictness asks for it.
@@ -356,14 +388,32 @@ impl<D: SessionData> Shared<D> {
         self.hot_entry_until(key, Duration::ZERO)
     }
 
+    /// The same for a token that was accepted before.
+    #[inline]
+    pub(super) fn known_entry(&self, token: WrittenToken<'_>) -> Option<(Arc<Entry<D>>, Now)> {
+        let known = self.hot_until(Duration::ZERO, |hot| hot.get_known(token));
+        // Moka looks at that itself.
+        known.filter(|(entry, now)| now.moment < entry.hot_until())
+    }
+
     /// The same so much later. Where the trust was taken away, and has not merely run out, there is
     /// none.
     fn hot_entry_until(&self, key: Key, later: Duration) -> Option<(Arc<Entry<D>>, Now)> {
+        self.hot_until(later, |hot| match key {
+            Key::Id(id) => hot.get(id),
+            Key::AccessJti(hash) | Key::Refresh(hash) => hot.get_by(hash),
+        })
+    }
+
+    /// The same, however the hot tier is asked.
+    #[inline]
+    fn hot_until(
+        &self,
+        later: Duration,
+        get: impl FnOnce(&Hot<D>) -> Option<Arc<Entry<D>>>,
+    ) -> Option<(Arc<Entry<D>>, Now)> {
         let trusted_until = self.fence.trusted_until() + later;
-        let entry = match key {
-            Key::Id(id) => self.hot.get(id),
-            Key::AccessJti(hash) | Key::Refresh(hash) => self.hot.get_by(hash),
-        }?;
+        let entry = get(&self.hot)?;
         let now = self.clock.now();
         (now.moment < trusted_until).then_some((entry, now))
     }

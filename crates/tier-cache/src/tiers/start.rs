@@ -155,7 +155,7 @@ impl<D: SessionData> TiersBuilder<D> {
         Ok(Tiers {
             owned: Arc::new(Owned {
                 shared,
-                _stop: stop.drop_guard(),
+                stop: Arc::new(stop.drop_guard()),
             }),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::{Key, Mark};
+use session_core::{Key, Mark, WrittenToken};
 
 use super::database::SESSION;
 use super::now;
@@ -34,6 +34,10 @@ pub(super) enum Rule {
     TrustBeforeCache,
     /// A request reads the clock after the cache.
     ClockLast,
+    /// Who brings an entry to the front takes the ticket before the entry.
+    TicketFirst,
+    /// The front forgets an entry after it was removed.
+    ForgetLast,
     /// A record of another lineage is refused.
     Lineage,
     /// A node that starts over drops its lineage together with its trust.
@@ -107,6 +111,19 @@ pub(super) fn clock_before_cache(shared: &Shared<()>) -> Option<(Arc<Entry<()>>,
     (early.moment < trusted_until).then_some((entry, before_cache))
 }
 
+/// For `World::known_or_brought`.
+pub(super) fn ticket_after_cache(
+    shared: &Shared<()>,
+    token: WrittenToken<'_>,
+) -> Option<(Arc<Entry<()>>, Now)> {
+    shared.known_entry(token).or_else(|| {
+        let found = shared.hot_entry(Key::Id(SESSION))?;
+        let ticket = shared.hot.ticket(token);
+        shared.hot.bring(token, &found.0, ticket);
+        Some(found)
+    })
+}
+
 /// For `Feed`.
 pub(super) struct Feed {
     shared: Arc<Shared<()>>,
@@ -159,6 +176,10 @@ impl Feed {
                 shared
                     .fence
                     .raise(changed.id, changed.version, changed.mark);
+            } else if *rule == Rule::ForgetLast {
+                let (fence, hot) = (&shared.fence, &shared.hot);
+                fence.raise(changed.id, changed.version, changed.mark);
+                hot.forget_and_remove_below(changed.id, changed.version);
             } else {
                 shared.raise(changed.id, changed.version, changed.mark);
             }

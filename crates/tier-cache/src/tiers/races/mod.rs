@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use futures_util::FutureExt as _;
-use session_core::{Key, TokenKeys};
+use session_core::{Key, TokenKeys, TokenKind, WrittenToken};
 use shuttle::thread;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
 use crate::flight::Flights;
-use crate::hot::Hot;
+use crate::hot::{Entry, Hot};
 use crate::metrics::{Meter, Metrics};
 use crate::sync::schedules;
 use crate::touch;
@@ -51,6 +52,8 @@ struct Race {
     set_back: bool,
     /// Loads ask a replica, which still has what was lost.
     replica: bool,
+    /// Requests show a token, which brings the session to the front.
+    by_token: bool,
     broken: Option<Rule>,
 }
 
@@ -65,6 +68,8 @@ struct Seen {
 
 struct World {
     race: Race,
+    /// An access token of the session.
+    token: String,
     tiers: Tiers<()>,
     database: Arc<Database>,
     seen: Arc<Seen>,
@@ -79,8 +84,11 @@ impl World {
 
     fn on(database: Database, clock: Clock, race: Race, seen: Arc<Seen>) -> Self {
         let database = Arc::new(database);
-        let config = TierConfig::default();
+        let mut config = TierConfig::default();
+        // Made anew for each schedule.
+        config.hot.capacity = ByteSize::kib(64);
         assert_eq!(config.fence.staleness_bound, Duration::from_secs(5));
+        let keys = TokenKeys::random();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Shared {
             hot: Hot::new(&config.hot),
@@ -93,7 +101,7 @@ impl World {
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),
             clock,
-            keys: TokenKeys::random(),
+            keys: keys.clone(),
             config,
             metrics: Metrics::new(Meter::default()),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
@@ -107,10 +115,12 @@ impl World {
         };
         let owned = Owned {
             shared: Arc::new(shared),
-            _stop: stop.drop_guard(),
+            stop: Arc::new(stop.drop_guard()),
         };
+        let token = keys.mint(TokenKind::Access, SESSION).expose().to_string();
         Self {
             race,
+            token,
             tiers: Tiers {
                 owned: Arc::new(owned),
             },
@@ -166,6 +176,8 @@ impl World {
         let found = match self.race.broken {
             Some(Rule::TrustBeforeCache) => broken::trust_after_cache(shared),
             Some(Rule::ClockLast) => broken::clock_before_cache(shared),
+            Some(Rule::TicketFirst) => broken::ticket_after_cache(shared, self.token()),
+            _ if self.race.by_token => self.known_or_brought(),
             _ => shared.hot_entry(Key::Id(SESSION)),
         };
         if let Some((entry, now)) = found
@@ -174,6 +186,21 @@ impl World {
             self.seen.hot.fetch_add(1, Ordering::Relaxed);
             self.served(now.moment);
         }
+    }
+
+    /// As `Tiers::try_hot` does for a token.
+    fn known_or_brought(&self) -> Option<(Arc<Entry<()>>, Now)> {
+        let (shared, token) = (self.tiers.shared(), self.token());
+        shared.known_entry(token).or_else(|| {
+            let ticket = shared.hot.ticket(token);
+            let found = shared.hot_entry(Key::Id(SESSION))?;
+            shared.hot.bring(token, &found.0, ticket);
+            Some(found)
+        })
+    }
+
+    fn token(&self) -> WrittenToken<'_> {
+        WrittenToken::access(&self.token).expect("it is an access token")
     }
 
     fn served(&self, at: Moment) {
@@ -290,6 +317,7 @@ impl Polls {
                 | Rule::TrustLast
                 | Rule::TrustFromAsking
                 | Rule::LineageFirst
+                | Rule::ForgetLast
                 | Rule::FloorsLast),
             ) => Self::Broken(broken::Feed::new(shared, rule)),
             _ => Self::Real(Feed::new(shared)),
@@ -340,7 +368,14 @@ const LOADED: Race = Race {
     vague: false,
     set_back: false,
     replica: false,
+    by_token: false,
     broken: None,
+};
+
+const KNOWN: Race = Race {
+    begun_hot: true,
+    by_token: true,
+    ..LOADED
 };
 
 const HOT: Race = Race {
@@ -392,6 +427,19 @@ fn what_a_database_has_lost_is_not_served_although_a_replica_has_it() {
     });
 }
 
+#[test]
+fn a_session_at_the_front_is_never_served_late() {
+    holds(KNOWN);
+    holds(Race {
+        vague: true,
+        ..KNOWN
+    });
+    holds(Race {
+        set_back: true,
+        ..KNOWN
+    });
+}
+
 /// Whether one of so many times 500 schedules serves what the floors had kept out.
 fn started_over(broken: Option<Rule>, times: u64) -> bool {
     let race = Race { broken, ..LOADED };
@@ -434,6 +482,8 @@ fn the_race_shows_each_rule_that_is_left_out() {
         (Rule::TrustFromAsking, HOT),
         (Rule::TrustBeforeCache, HOT),
         (Rule::ClockLast, HOT),
+        (Rule::TicketFirst, KNOWN),
+        (Rule::ForgetLast, KNOWN),
         (Rule::Lineage, replica),
     ] {
         let broken = Some(rule);

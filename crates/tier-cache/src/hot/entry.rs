@@ -1,0 +1,215 @@
+//! A session as the hot tier holds it.
+
+use std::sync::atomic::{self, Ordering};
+use std::time::Duration;
+
+use session_core::{Body, Head, Record, Standing, Timestamp};
+
+use super::Generation;
+use crate::clock::{Moment, Now};
+use crate::cold::Row;
+use crate::config::HotConfig;
+use crate::data::SessionData;
+use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
+
+/// A session as the hot tier holds it.
+#[derive(Debug)]
+pub(crate) struct Entry<D> {
+    record: Record<D>,
+    /// Bytes that the application's data took in the database.
+    data_len: usize,
+    pub(super) lifetime: Duration,
+    /// From here on it is not hot any more.
+    hot_until: Moment,
+    /// Whether it could be hot for longer, if it were loaded anew: neither does it end then, nor was it
+    /// refused.
+    goes_on: bool,
+    /// Milliseconds of the [`Timestamp`] at which it was last used, as far as this node knows; to
+    /// the second.
+    seen: atomic::AtomicI64,
+    /// The same as far as the database knows, or is about to be told.
+    noted: atomic::AtomicI64,
+    /// How it stood when the database was read: a *no* that was so already then is final.
+    stood: Option<Standing>,
+    /// The generation in which it was asked for.
+    pub(super) generation: Generation,
+    /// Whether the gate admitted it after it was inserted.
+    pub(super) admitted: AtomicBool,
+    uses: Uses,
+}
+
+impl<D> Entry<D> {
+    /// A session that was just read from the database, by a question asked in `generation`.
+    pub(crate) fn cold(row: Row, now: Now, generation: Generation, config: &HotConfig) -> Self
+    where
+        D: SessionData,
+    {
+        let data_len = row.body.data.len();
+        Self {
+            stood: Some(row.head.standing(now.wall)),
+            ..Self::warm(row.read(), data_len, now, generation, config)
+        }
+    }
+
+    /// A session from the warm tier.
+    pub(crate) fn warm(
+        record: Record<D>,
+        data_len: usize,
+        now: Now,
+        generation: Generation,
+        config: &HotConfig,
+    ) -> Self {
+        /// How long a refused session is remembered, which saves its client's retries a query.
+        const REFUSED: Duration = Duration::from_secs(30);
+        let lifetime = match record.head.standing(now.wall) {
+            Standing::Valid => record.head.expires_at.since(now.wall).min(config.ttl),
+            Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(config.ttl),
+        };
+        let goes_on = lifetime == config.ttl && record.head.is_active;
+        let seen = record.head.last_seen_at.unix_millis();
+        Self {
+            record,
+            data_len,
+            lifetime,
+            hot_until: now.moment + lifetime,
+            goes_on,
+            seen: atomic::AtomicI64::new(seen),
+            noted: atomic::AtomicI64::new(seen),
+            stood: None,
+            generation,
+            admitted: AtomicBool::new(false),
+            uses: Uses::first(now.moment),
+        }
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.record.head
+    }
+
+    pub(crate) fn body(&self) -> Option<&Body<D>> {
+        self.record.body.as_ref()
+    }
+
+    /// Whether the database itself said so when it was last asked.
+    pub(crate) fn stood(&self, standing: Standing) -> bool {
+        self.stood == Some(standing)
+    }
+
+    /// When it was last used, as far as this node knows.
+    pub(crate) fn seen(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// How it stands, its use on this node counted.
+    pub(crate) fn standing(&self, now: Timestamp) -> Standing {
+        self.head().standing_if_seen(self.seen(), now)
+    }
+
+    /// Notes a use. Says whether the database is to be told, which it is once in an `interval`.
+    pub(crate) fn touch(&self, now: Timestamp, interval: Duration) -> bool {
+        /// So that threads that use one session do not write to it all the time.
+        const GRAIN: Duration = Duration::from_secs(1);
+        if now.since(self.seen()) < GRAIN {
+            return false;
+        }
+        self.seen.store(now.unix_millis(), Ordering::Relaxed);
+        let noted = self.noted.load(Ordering::Relaxed);
+        now.since(Timestamp::from_unix_millis(noted)) >= interval
+            && self
+                .noted
+                .compare_exchange(
+                    noted,
+                    now.unix_millis(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// From here on it is not hot any more.
+    pub(crate) fn hot_until(&self) -> Moment {
+        self.hot_until
+    }
+
+    /// Whether it is not hot any more at `moment`, though it could be.
+    pub(crate) fn ends_by(&self, moment: Moment) -> bool {
+        self.goes_on && self.hot_until <= moment
+    }
+
+    /// Whether it is to be loaded anew, if loads take so long. By chance, but for certain at its end.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Moment, load: Duration) -> bool {
+        /// It is as good as never due earlier than so many times a load's duration.
+        const EARLIEST: u32 = 10;
+        self.ends_by(now + EARLIEST * load) && self.is_due_by_chance(now, load)
+    }
+
+    #[cold]
+    fn is_due_by_chance(&self, now: Moment, load: Duration) -> bool {
+        let early = load.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln());
+        self.ends_by(now + early)
+    }
+
+    /// The database was not told after all.
+    pub(crate) fn touch_again(&self) {
+        let noted = self.head().last_seen_at.unix_millis();
+        self.noted.store(noted, Ordering::Relaxed);
+    }
+
+    /// Counts a use; says how many there were within `window`.
+    pub(crate) fn used(&self, now: Moment, window: Duration) -> u32 {
+        self.uses.count(now, window)
+    }
+
+    /// Whether it is the later truth, or the fuller record of the same.
+    pub(super) fn outranks(&self, other: &Self) -> bool {
+        if self.generation < other.generation {
+            // Perhaps of a history that the database no longer has.
+            return false;
+        }
+        let (mine, theirs) = (self.head().version, other.head().version);
+        mine > theirs || (mine == theirs && self.body().is_some() && other.body().is_none())
+    }
+
+    /// Bytes, roughly: what moka keeps per entry, this struct, its strings and its data.
+    pub(super) fn weight(&self) -> u32 {
+        /// Measured per entry at a million entries.
+        const MOKA: usize = 261;
+        let user = self.record.head.user.as_ref();
+        let strings = user.map_or(0, |user| user.email.len() + user.username.len());
+        let device = self.body().map_or(0, |body| {
+            let device = &body.device;
+            device.user_agent.as_ref().map_or(0, |s| s.len())
+                + device.label.as_ref().map_or(0, |s| s.len())
+        });
+        let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+/// Counts uses in a window of time, for promotion.
+#[derive(Debug)]
+struct Uses {
+    /// Nanoseconds of the [`Moment`] at which the window opened.
+    opened: AtomicI64,
+    count: AtomicU32,
+}
+
+impl Uses {
+    fn first(now: Moment) -> Self {
+        Self {
+            opened: AtomicI64::new(now.nanos()),
+            count: AtomicU32::new(1),
+        }
+    }
+
+    fn count(&self, now: Moment, window: Duration) -> u32 {
+        let opened = Moment::from_nanos(self.opened.load(Ordering::Relaxed));
+        if now.since(opened) > window {
+            self.opened.store(now.nanos(), Ordering::Relaxed);
+            self.count.store(1, Ordering::Relaxed);
+            return 1;
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

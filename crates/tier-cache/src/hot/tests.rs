@@ -1,0 +1,299 @@
+use bytesize::ByteSize;
+use session_core::{Body, Device, Record, Timestamp, TokenKeys, TokenKind};
+
+use super::*;
+use crate::clock::Clock;
+
+fn entry(id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> {
+    let now = Clock::system().now();
+    let head = Head {
+        version: Version::new(version),
+        ..Head::new(id, now.wall, now.wall + Duration::from_secs(600))
+    };
+    let body = body.map(|data| Body {
+        device: Device::default(),
+        created_at: Timestamp::from_unix_millis(0),
+        data: Ok(data.to_owned()),
+    });
+    let data_len = 100;
+    let record = Record { head, body };
+    Arc::new(Entry::warm(
+        record,
+        data_len,
+        now,
+        Generation(0),
+        &HotConfig::default(),
+    ))
+}
+
+fn hot() -> Hot<String> {
+    Hot::new(&HotConfig::default())
+}
+
+#[test]
+fn it_is_due_shortly_before_its_end_the_more_so_the_longer_a_load_takes() {
+    let (clock, load) = (Clock::manual(), Duration::from_millis(10));
+    let ttl = Duration::from_secs(60);
+    let config = HotConfig {
+        ttl,
+        ..HotConfig::default()
+    };
+    let entry = |lives: Duration| {
+        let now = clock.now();
+        let head = Head::new(SessionId::random(), now.wall, now.wall + lives);
+        let record: Record<()> = Record { head, body: None };
+        Entry::warm(record, 0, now, Generation(0), &config)
+    };
+    let (long, short) = (entry(2 * ttl), entry(ttl / 2));
+    let due = |entry: &Entry<()>, load| {
+        let now = clock.now().moment;
+        (0..10_000).filter(|_| entry.is_due(now, load)).count()
+    };
+    assert_eq!(due(&long, load), 0);
+    clock.advance(ttl - 2 * load);
+    // One in e² of them.
+    assert!(
+        (1000..1800).contains(&due(&long, load)),
+        "{}",
+        due(&long, load)
+    );
+    assert!(due(&long, 10 * load) > 7000);
+    clock.advance(2 * load);
+    assert_eq!(due(&long, load), 10_000);
+    // One that is over then cannot be renewed.
+    assert_eq!(due(&short, load), 0);
+}
+
+#[test]
+fn a_hit_hands_out_the_very_entry_that_was_kept() {
+    let hot = hot();
+    let entry = entry(SessionId::random(), 1, None);
+    hot.insert(Arc::clone(&entry), |_| true);
+    let hit = hot.get(entry.head().id).unwrap();
+    assert!(Arc::ptr_eq(&hit, &entry));
+}
+
+#[test]
+fn the_later_version_stays_and_of_one_version_the_fuller() {
+    let hot = hot();
+    let id = SessionId::random();
+    let kept = |version, body| {
+        hot.insert(entry(id, version, body), |_| true);
+        let kept = hot.get(id).unwrap();
+        (kept.head().version.get(), kept.body().is_some())
+    };
+    assert_eq!(kept(2, None), (2, false));
+    assert_eq!(kept(1, Some("old")), (2, false));
+    assert_eq!(kept(2, Some("same")), (2, true));
+    assert_eq!(kept(2, None), (2, true));
+    assert_eq!(kept(3, None), (3, false));
+}
+
+#[test]
+fn what_the_gate_refuses_after_the_insert_is_not_there() {
+    let hot = hot();
+    let entry = entry(SessionId::random(), 1, None);
+    assert!(hot.insert(Arc::clone(&entry), |_| false).is_none());
+    assert!(hot.get(entry.head().id).is_none());
+}
+
+#[test]
+fn an_entry_is_not_seen_before_the_gate_has_admitted_it() {
+    let hot = hot();
+    let entry = entry(SessionId::random(), 1, None);
+    let id = entry.head().id;
+    let admitted = hot.insert(entry, |_| {
+        assert!(hot.get(id).is_none(), "nobody sees it yet");
+        true
+    });
+    assert!(admitted.is_some() && hot.get(id).is_some());
+}
+
+#[test]
+fn a_floor_raised_during_the_insert_wins() {
+    let hot = hot();
+    let entry = entry(SessionId::random(), 1, None);
+    let id = entry.head().id;
+    // The gate has said yes when the floor is raised.
+    hot.insert(entry, |_| {
+        hot.remove_below(id, Version::new(2));
+        true
+    });
+    assert!(hot.get(id).is_none());
+}
+
+#[test]
+fn clear_empties_at_once_even_for_what_is_being_inserted() {
+    let hot = hot();
+    let (early, late) = (SessionId::random(), SessionId::random());
+    hot.insert(entry(early, 1, None), |_| true);
+    hot.insert(entry(late, 1, None), |_| {
+        hot.clear();
+        true
+    });
+    assert!(hot.get(early).is_none());
+    assert!(hot.get(late).is_none());
+}
+
+#[test]
+fn what_was_asked_for_before_a_clear_is_not_seen_however_late_it_comes() {
+    let hot = hot();
+    let (lost, id) = (
+        entry(SessionId::random(), 2, Some("lost")),
+        SessionId::random(),
+    );
+    hot.clear();
+    hot.insert(Arc::clone(&lost), |_| true);
+    assert!(hot.get(lost.head().id).is_none());
+    // Nor does it keep out what was asked for later.
+    hot.insert(entry(id, 2, Some("lost")), |_| true);
+    let mut later = Arc::into_inner(entry(id, 1, None)).unwrap();
+    later.generation = hot.generation();
+    hot.insert(Arc::new(later), |_| true);
+    assert_eq!(hot.get(id).unwrap().head().version, Version::new(1));
+}
+
+#[test]
+fn the_capacity_in_bytes_is_kept() {
+    let capacity = ByteSize::kib(64);
+    let hot = Hot::new(&HotConfig {
+        capacity,
+        ..HotConfig::default()
+    });
+    for _ in 0..1000 {
+        hot.insert(entry(SessionId::random(), 1, Some("data")), |_| true);
+    }
+    let (entries, bytes) = hot.size();
+    assert!(bytes <= capacity.as_u64(), "{bytes}");
+    assert!(entries > 50, "{entries}");
+}
+
+#[test]
+fn no_entry_outlives_its_session() {
+    let now = Clock::system().now();
+    let mut head = entry(SessionId::random(), 1, None).head().clone();
+    head.expires_at = now.wall + Duration::from_secs(5);
+    let record = Record::<String> { head, body: None };
+    let entry = Entry::warm(record, 0, now, Generation(0), &HotConfig::default());
+    assert_eq!(entry.lifetime, Duration::from_secs(5));
+}
+
+/// A token of a session, as text.
+fn token(id: SessionId) -> String {
+    let token = TokenKeys::random().mint(TokenKind::Access, id);
+    token.expose().to_string()
+}
+
+fn written(token: &str) -> WrittenToken<'_> {
+    WrittenToken::access(token).unwrap()
+}
+
+/// Brings a session to the front by its token, as a request does.
+fn bring(hot: &Hot<String>, id: SessionId, token: &str) {
+    let ticket = hot.ticket(written(token));
+    hot.bring(written(token), &hot.get(id).unwrap(), ticket);
+}
+
+#[test]
+fn a_token_that_was_accepted_is_known_again_and_no_other_of_the_session() {
+    let hot = hot();
+    let id = SessionId::random();
+    let (accepted, other) = (token(id), token(id));
+    hot.insert(entry(id, 1, None), |_| true);
+    assert!(hot.get_known(written(&accepted)).is_none());
+    bring(&hot, id, &accepted);
+    let known = hot.get_known(written(&accepted)).unwrap();
+    assert!(Arc::ptr_eq(&known, &hot.get(id).unwrap()));
+    assert!(hot.get_known(written(&other)).is_none());
+    // Two of them may be known at a time; the older gives way.
+    bring(&hot, id, &other);
+    assert!(hot.get_known(written(&accepted)).is_some());
+    bring(&hot, id, &token(id));
+    assert!(hot.get_known(written(&accepted)).is_none());
+    assert!(hot.get_known(written(&other)).is_some());
+}
+
+#[test]
+fn a_session_that_changes_is_not_known_any_more_though_a_request_still_holds_it() {
+    let hot = hot();
+    let id = SessionId::random();
+    let token = token(id);
+    type Change = fn(&Hot<String>, SessionId);
+    let changes: [Change; 4] = [
+        |hot, id| hot.remove_below(id, Version::new(9)),
+        // Moka has dropped it before, to make room.
+        |hot, id| {
+            hot.sessions.settled().invalidate(&id);
+            hot.remove_below(id, Version::new(9));
+        },
+        |hot, id| drop(hot.insert(entry(id, 2, None), |_| true)),
+        |hot, _| hot.clear(),
+    ];
+    for change in changes {
+        let mut entry = Arc::into_inner(entry(id, 1, None)).unwrap();
+        entry.generation = hot.generation();
+        hot.insert(Arc::new(entry), |_| true);
+        bring(&hot, id, &token);
+        let ticket = hot.ticket(written(&token));
+        let held = hot.get_known(written(&token)).unwrap();
+        change(&hot, id);
+        assert!(hot.get_known(written(&token)).is_none());
+        // Nor does a request bring it back that had found it before.
+        hot.bring(written(&token), &held, ticket);
+        assert!(hot.get_known(written(&token)).is_none());
+        hot.remove_below(id, Version::DELETED);
+    }
+}
+
+#[test]
+fn what_moka_has_dropped_is_not_known_and_its_memory_is_free() {
+    let hot = Hot::new(&HotConfig {
+        capacity: ByteSize::kib(64),
+        ..HotConfig::default()
+    });
+    let mut entries = Vec::new();
+    for _ in 0..1000 {
+        let id = SessionId::random();
+        let token = token(id);
+        hot.insert(entry(id, 1, None), |_| true);
+        let ticket = hot.ticket(written(&token));
+        if let Some(entry) = hot.get(id) {
+            hot.bring(written(&token), &entry, ticket);
+            entries.push((Arc::downgrade(&entry), id, token));
+        }
+    }
+    hot.size();
+    for (entry, id, token) in entries {
+        if hot.get(id).is_none() {
+            assert!(hot.get_known(written(&token)).is_none());
+            // The entry's allocation stands while a weak reference to it does; one is ours.
+            assert_eq!(entry.weak_count(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_is_used_at_the_front_alone_stays_in_moka() {
+    let hot = Hot::new(&HotConfig {
+        capacity: ByteSize::kib(64),
+        ..HotConfig::default()
+    });
+    let used = SessionId::random();
+    let token = token(used);
+    hot.insert(entry(used, 1, None), |_| true);
+    let request = || {
+        if hot.get_known(written(&token)).is_none() {
+            // Something else that was inserted shares its bucket.
+            bring(&hot, used, &token);
+        }
+    };
+    for _ in 0..2000 {
+        let id = SessionId::random();
+        hot.insert(entry(id, 1, None), |_| true);
+        // Others are used too, and more often than moka is told of the one.
+        (0..3).for_each(|_| drop(hot.get(id)));
+        (0..30).for_each(|_| request());
+        hot.size();
+    }
+    assert!(hot.get(used).is_some());
+}
