@@ -40,7 +40,8 @@ pin_project! {
         /// The session is asked of the lower tiers, or revoked; the rest waits.
         Finding {
             finding: Finding<D>,
-            waiting: Waiting<S, B>,
+            // Apart, so that it does not make the future of each hot hit larger.
+            waiting: Box<Waiting<S, B>>,
         },
         /// The inner service has the request.
         Inner {
@@ -79,7 +80,7 @@ where
         inner: S,
         outbound: Outbound<D>,
     ) -> Self {
-        let waiting = Waiting { request, inner };
+        let waiting = Box::new(Waiting { request, inner });
         let state = State::Finding { finding, waiting };
         Self { state, outbound }
     }
@@ -119,11 +120,11 @@ where
                     else {
                         unreachable!("it was `Finding` above");
                     };
-                    outbound.decided(&found);
                     let Waiting {
                         mut request,
                         mut inner,
-                    } = waiting;
+                    } = *waiting;
+                    outbound.decided(&found, request.headers());
                     let required = outbound.shared.required;
                     state.set(match admit(&mut request, found, required) {
                         Ok(()) => State::Inner {

@@ -10,6 +10,7 @@ use crate::binding::{Binding, Hook};
 use crate::cookie::SessionCookie;
 use crate::service::SessionService;
 use crate::source::Source;
+use crate::spread::Spread;
 use crate::step_up::Demand;
 
 /// Puts the session of each request into the request's extensions: see the [crate's
@@ -56,7 +57,7 @@ use crate::step_up::Demand;
 /// # }
 /// ```
 pub struct SessionLayer<D: SessionData> {
-    shared: Arc<Shared<D>>,
+    shared: Spread<Shared<D>>,
 }
 
 /// What the layer and all services made by it share.
@@ -84,19 +85,18 @@ impl<D: SessionData> SessionLayer<D> {
     /// one host shall not take each other's away.
     pub fn new(tiers: Tiers<D>) -> Self {
         let cookie = SessionCookie::of(tiers.config().cold.namespace.as_ref());
-        Self {
-            shared: Arc::new(Shared {
-                strictness: tiers.config().session.strictness,
-                sources: [Source::cookie(cookie.name()), Source::bearer()].into(),
-                required: false,
-                binding: None,
-                demand: Demand::default(),
-                cookie_name: cookie.name().into(),
-                cookie,
-                removes_refused: true,
-                tiers,
-            }),
-        }
+        let shared = Shared {
+            strictness: tiers.config().session.strictness,
+            sources: [Source::cookie(cookie.name()), Source::bearer()].into(),
+            required: false,
+            binding: None,
+            demand: Demand::default(),
+            cookie_name: cookie.name().into(),
+            cookie,
+            removes_refused: true,
+            tiers,
+        };
+        Self::of(&shared)
     }
 
     /// Takes the token from these places, in this order: the first in which a request shows
@@ -297,10 +297,18 @@ impl<D: SessionData> SessionLayer<D> {
     }
 
     fn with(self, change: impl FnOnce(&mut Shared<D>)) -> Self {
-        let mut shared = Arc::unwrap_or_clone(self.shared);
+        let mut shared = Shared::clone(self.shared.local());
         change(&mut shared);
+        Self::of(&shared)
+    }
+
+    fn of(shared: &Shared<D>) -> Self {
+        let one = || Shared {
+            tiers: shared.tiers.twin(),
+            ..shared.clone()
+        };
         Self {
-            shared: Arc::new(shared),
+            shared: Spread::new(one),
         }
     }
 }
@@ -309,26 +317,27 @@ impl<S, D: SessionData> Layer<S> for SessionLayer<D> {
     type Service = SessionService<S, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionService::new(inner, Arc::clone(&self.shared))
+        SessionService::new(inner, self.shared.clone())
     }
 }
 
 impl<D: SessionData> Clone for SessionLayer<D> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.clone(),
         }
     }
 }
 
 impl<D: SessionData> fmt::Debug for SessionLayer<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = self.shared.local();
         f.debug_struct("SessionLayer")
-            .field("sources", &self.shared.sources)
-            .field("strictness", &self.shared.strictness)
-            .field("required", &self.shared.required)
-            .field("demand", &self.shared.demand)
-            .field("cookie", &self.shared.cookie)
+            .field("sources", &shared.sources)
+            .field("strictness", &shared.strictness)
+            .field("required", &shared.required)
+            .field("demand", &shared.demand)
+            .field("cookie", &shared.cookie)
             .finish_non_exhaustive()
     }
 }

@@ -57,6 +57,7 @@ mod outbound;
 mod service;
 mod session;
 mod source;
+mod spread;
 mod step_up;
 
 pub use absence::Absence;

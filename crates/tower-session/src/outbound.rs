@@ -12,10 +12,12 @@ use crate::absence::Absence;
 use crate::change::{Change, CookieChange};
 use crate::layer::Shared;
 use crate::session::Session;
+use crate::source::Source;
+use crate::spread::Apart;
 
 /// Goes with a request, and meets its response.
 pub(crate) struct Outbound<D: SessionData> {
-    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Apart<Shared<D>>>,
     shown: Shown,
 }
 
@@ -25,44 +27,57 @@ pub(crate) enum Shown {
     /// Not at all, or in a way that leaves nothing to do.
     #[default]
     Nothing,
-    /// With a token whose session is not decided yet; with a copy of it, if it may have to be signed
-    /// anew.
-    Asked(Option<Token>),
+    /// With a token whose session is not decided yet.
+    Asked,
     /// With a token under a retired key, which was accepted: here it is under the one that signs.
-    Resigned(Token),
+    Resigned(Box<Token>),
     /// With something that is refused, and always will be.
     Refused,
 }
 
 impl<D: SessionData> Outbound<D> {
-    pub(crate) fn new(shared: Arc<Shared<D>>, shown: Shown) -> Self {
+    pub(crate) fn new(shared: Arc<Apart<Shared<D>>>, shown: Shown) -> Self {
         Self { shared, shown }
     }
 
     /// The session of the request was found, or not.
-    pub(crate) fn decided(&mut self, found: &Result<Session<D>, Absence>) {
+    pub(crate) fn decided(&mut self, found: &Result<Session<D>, Absence>, headers: &HeaderMap) {
         if let Err(Absence::StepUp(step_up)) = found {
             let session = Some(step_up.session());
             self.shared.tiers.tell_refused(session, Reason::StepUp);
         }
-        let Shown::Asked(token) = &self.shown else {
+        let Shown::Asked = self.shown else {
             return;
         };
         self.shown = match found {
-            Ok(_) => {
-                let keys = self.shared.tiers.keys();
-                let resigned = token.as_ref().and_then(|token| keys.resign(token));
-                resigned.map_or(Shown::Nothing, Shown::Resigned)
-            }
+            Ok(_) => match self.resigned(headers) {
+                Some(token) => Shown::Resigned(Box::new(token)),
+                None => Shown::Nothing,
+            },
             Err(Absence::Refused(refusal)) if is_final(refusal) => Shown::Refused,
             Err(_) => Shown::Nothing,
         };
+    }
+
+    /// The token of the layer's own cookie under the key that signs, if a retired one signed it.
+    fn resigned(&self, headers: &HeaderMap) -> Option<Token> {
+        let shared = &self.shared;
+        let keys = shared.tiers.keys();
+        if !keys.has_retired() {
+            return None;
+        }
+        let is_own = |source: &&Source| source.is_cookie(&shared.cookie_name);
+        let text = shared.sources.iter().find(is_own)?.text(headers)?.ok()?;
+        keys.resign(&Token::parse(text).ok()?)
     }
 
     /// Writes the cookie: as the handler asks, else as what the request showed makes it right.
     pub(crate) fn write<B>(&mut self, response: &mut Response<B>) {
         let change = response.extensions_mut().remove::<CookieChange>();
         let shown = mem::take(&mut self.shown);
+        if change.is_none() && matches!(shown, Shown::Nothing) {
+            return;
+        }
         if let Some(CookieChange(change)) = change {
             let cookie = match change {
                 Change::Set { token, until } => {
@@ -83,11 +98,11 @@ impl<D: SessionData> Outbound<D> {
     fn unasked(&self, shown: Shown) -> Option<HeaderValue> {
         let shared = &self.shared;
         match shown {
-            Shown::Nothing | Shown::Asked(_) => None,
+            Shown::Nothing | Shown::Asked => None,
             Shown::Refused => shared.removes_refused.then(|| shared.cookie.clear()),
             // The handler may have ended the session, or another request refreshed it.
             Shown::Resigned(token) => {
-                let session = shared.tiers.try_hot(&token.clone().into())?.ok()?;
+                let session = shared.tiers.try_hot(&Token::clone(&token).into())?.ok()?;
                 let now = shared.tiers.now().wall;
                 Some(shared.cookie.set(&token, session.expires_at(), now))
             }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use session_core::Token;
 use tier_cache::{Credential, Refusal, SessionData, Strictness};
 use tower_service::Service;
 
@@ -13,15 +12,16 @@ use crate::future::{Finding, ResponseFuture};
 use crate::layer::Shared;
 use crate::outbound::{Outbound, Shown};
 use crate::session::Session;
+use crate::spread::{Apart, Spread};
 
 /// Middleware made by [`SessionLayer`](crate::SessionLayer).
 pub struct SessionService<S, D: SessionData> {
     inner: S,
-    shared: Arc<Shared<D>>,
+    shared: Spread<Shared<D>>,
 }
 
 impl<S, D: SessionData> SessionService<S, D> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<D>>) -> Self {
+    pub(crate) fn new(inner: S, shared: Spread<Shared<D>>) -> Self {
         Self { inner, shared }
     }
 }
@@ -41,12 +41,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (looked_up, shown) = look_up(&self.shared, &request);
-        let mut outbound = Outbound::new(Arc::clone(&self.shared), shown);
+        let shared = self.shared.local();
+        if let Some(session) = known(shared, &request) {
+            request.extensions_mut().insert(session);
+            let outbound = Outbound::new(Arc::clone(shared), Shown::Nothing);
+            return ResponseFuture::inner(self.inner.call(request), outbound);
+        }
+        let (looked_up, shown) = look_up(shared, &request);
+        let mut outbound = Outbound::new(Arc::clone(shared), shown);
         match looked_up {
             LookedUp::Decided(found) => {
-                outbound.decided(&found);
-                match admit(&mut request, found, self.shared.required) {
+                outbound.decided(&found, request.headers());
+                match admit(&mut request, found, shared.required) {
                     Ok(()) => ResponseFuture::inner(self.inner.call(request), outbound),
                     Err(absence) => ResponseFuture::refused(absence, outbound),
                 }
@@ -67,19 +73,20 @@ impl<S: Clone, D: SessionData> Clone for SessionService<S, D> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.clone(),
         }
     }
 }
 
 impl<S: fmt::Debug, D: SessionData> fmt::Debug for SessionService<S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = self.shared.local();
         f.debug_struct("SessionService")
             .field("inner", &self.inner)
-            .field("sources", &self.shared.sources)
-            .field("strictness", &self.shared.strictness)
-            .field("required", &self.shared.required)
-            .field("demand", &self.shared.demand)
+            .field("sources", &shared.sources)
+            .field("strictness", &shared.strictness)
+            .field("required", &shared.required)
+            .field("demand", &shared.demand)
             .finish()
     }
 }
@@ -92,8 +99,28 @@ enum LookedUp<D: SessionData> {
     Finding(Finding<D>),
 }
 
+/// The session of a request as most are: a token that was accepted a moment ago, of a session that
+/// is hot, and nothing to be judged but that. Of all others [`look_up`] says what is to be done.
+fn known<D: SessionData, B>(shared: &Shared<D>, request: &Request<B>) -> Option<Session<D>> {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    if shared.strictness != Strictness::Trust
+        || shared.tiers.keys().has_retired()
+        || extensions.get::<Session<D>>().is_some()
+    {
+        return None;
+    }
+    let token = shared
+        .sources
+        .iter()
+        .find_map(|source| source.written(headers))?;
+    let session = shared.tiers.try_known(token?)?;
+    let passes = !shared.lacks_body(&session)
+        && matches!(shared.judge(&session, headers, extensions), Verdict::Pass);
+    passes.then(|| Session::from(session))
+}
+
 fn look_up<D: SessionData, B>(
-    shared: &Arc<Shared<D>>,
+    shared: &Arc<Apart<Shared<D>>>,
     request: &Request<B>,
 ) -> (LookedUp<D>, Shown) {
     let (headers, extensions) = (request.headers(), request.extensions());
@@ -128,13 +155,13 @@ fn look_up<D: SessionData, B>(
     let found = sources.find_map(|source| Some((source, source.find(headers, extensions)?)));
     let shown = match (&found, outer) {
         (Some((source, _)), _) if !source.is_cookie(&shared.cookie_name) => Shown::Nothing,
-        (Some((_, Ok(Credential::Token(token)))), None) => asked(shared, token),
+        (Some((_, Ok(Credential::Token(_)))), None) => Shown::Asked,
         (Some((source, Err(_))), None) if !source.shows_several(headers) => Shown::Refused,
         // What an outer layer accepted is ours to judge only if it did so for this cookie.
         (Some((_, Ok(Credential::Token(token)))), Some(_))
             if ours.is_some_and(|session| session.id() == token.id()) =>
         {
-            asked(shared, token)
+            Shown::Asked
         }
         _ => Shown::Nothing,
     };
@@ -166,13 +193,8 @@ fn look_up<D: SessionData, B>(
     (LookedUp::Finding(Box::pin(finding)), shown)
 }
 
-fn asked<D: SessionData>(shared: &Shared<D>, token: &Token) -> Shown {
-    let resigns = shared.tiers.keys().has_retired();
-    Shown::Asked(resigns.then(|| token.clone()))
-}
-
 async fn confirm<D: SessionData>(
-    shared: Arc<Shared<D>>,
+    shared: Arc<Apart<Shared<D>>>,
     session: tier_cache::Session<D>,
 ) -> Result<tier_cache::Session<D>, Refusal> {
     let confirmed = shared.tiers.confirm(session, shared.strictness).await?;
@@ -180,7 +202,7 @@ async fn confirm<D: SessionData>(
 }
 
 async fn find<D: SessionData>(
-    shared: Arc<Shared<D>>,
+    shared: Arc<Apart<Shared<D>>>,
     credential: Credential,
 ) -> Result<tier_cache::Session<D>, Refusal> {
     let strictness = shared.strictness;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{Extensions, HeaderMap};
 use memchr::memchr;
-use session_core::{Key, Token, TokenKind};
+use session_core::{Key, Token, TokenKind, WrittenToken};
 use tier_cache::{Credential, Refusal};
 
 /// A place where a request may show its token.
@@ -71,15 +71,34 @@ impl Source {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Option<Result<Credential, Refusal>> {
-        let text = match &self.0 {
-            Place::Cookie(name) => only(cookies(headers, name))?,
+        match &self.0 {
+            Place::Custom(find) => find(headers, extensions).map(|key| Ok(key.into())),
+            _ => Some(self.text(headers)?.and_then(token)),
+        }
+    }
+
+    /// The same, no further looked at than to see whether it may be an access token: `None` if
+    /// nothing is shown here, `Some(None)` if it is for [`find`](Self::find) to say what.
+    pub(crate) fn written<'h>(
+        &'h self,
+        headers: &'h HeaderMap,
+    ) -> Option<Option<WrittenToken<'h>>> {
+        match &self.0 {
+            Place::Custom(_) => Some(None),
+            _ => Some(self.text(headers)?.ok().and_then(WrittenToken::access)),
+        }
+    }
+
+    /// What stands in the headers here; several are refused.
+    pub(crate) fn text<'h>(&'h self, headers: &'h HeaderMap) -> Option<Result<&'h [u8], Refusal>> {
+        Some(match &self.0 {
+            Place::Cookie(name) => only_cookie(headers, name)?,
             Place::Bearer => match only(headers.get_all(AUTHORIZATION).iter())? {
                 Ok(value) => Ok(bearer(value.as_bytes())?),
                 Err(several) => Err(several),
             },
-            Place::Custom(find) => return find(headers, extensions).map(|key| Ok(key.into())),
-        };
-        Some(text.and_then(token))
+            Place::Custom(_) => return None,
+        })
     }
 
     /// Whether it is the cookie of this name.
@@ -89,7 +108,7 @@ impl Source {
 
     /// Whether a request shows several cookies here.
     pub(crate) fn shows_several(&self, headers: &HeaderMap) -> bool {
-        matches!(&self.0, Place::Cookie(name) if cookies(headers, name).nth(1).is_some())
+        matches!(&self.0, Place::Cookie(name) if matches!(only_cookie(headers, name), Some(Err(_))))
     }
 }
 
@@ -112,29 +131,32 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<Result<T, Refusal>> {
     })
 }
 
-/// The values of the cookies of a name. Read as bytes: another cookie, set by who knows whom, may
-/// be no UTF-8.
-fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|header| pairs(header.as_bytes()))
-        .filter_map(move |pair| {
-            let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-            let value = rest.trim_ascii_start().strip_prefix(b"=")?;
-            Some(unquoted(value.trim_ascii()))
-        })
+/// The value of the one cookie of a name; several are refused. Read as bytes: another cookie, set by
+/// who knows whom, may be no UTF-8.
+fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<&'h [u8], Refusal>> {
+    let mut only = None;
+    for header in headers.get_all(COOKIE) {
+        let mut rest = Some(header.as_bytes());
+        while let Some(pairs) = rest {
+            let end = memchr(b';', pairs);
+            rest = end.map(|end| &pairs[end + 1..]);
+            let pair = &pairs[..end.unwrap_or(pairs.len())];
+            if let Some(value) = value_of(pair, name)
+                && only.replace(value).is_some()
+            {
+                return Some(Err(Refusal::Malformed));
+            }
+        }
+    }
+    only.map(Ok)
 }
 
-/// What stands between the semicolons.
-fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(header);
-    std::iter::from_fn(move || {
-        let pairs = rest?;
-        let end = memchr(b';', pairs);
-        rest = end.map(|end| &pairs[end + 1..]);
-        Some(&pairs[..end.unwrap_or(pairs.len())])
-    })
+/// The value of a pair of name and value, if it has this name.
+#[inline]
+fn value_of<'h>(pair: &'h [u8], name: &str) -> Option<&'h [u8]> {
+    let rest = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+    Some(unquoted(value.trim_ascii()))
 }
 
 /// A cookie's value may stand in double quotes (RFC 6265bis §4.1.1).
