@@ -1,17 +1,14 @@
 //! The pictures of `docs/scaling.md`, as SVG. Lines are by formulas, points by traces.
 
-mod chart;
-
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use plotters::chart::SeriesLabelPosition;
+use chart::{Axis, Chart, Corner, Series};
 use tier_cache::TierConfig;
 
-use self::chart::{Axis, Chart, Scale, Series};
 use crate::{Prediction, Routing, Setting, Workload, estimate, replay};
 
 /// Sessions of the largest service, and its nodes.
@@ -75,14 +72,10 @@ fn hit_rates() -> Chart {
         series.push(Series::points(format!("{name}, by a trace"), points));
     }
     Chart {
-        title: "Requests that a node answers with no I/O",
+        title: "Requests that a node answers with no I/O".into(),
         x: Axis::logarithmic("hot.capacity, MiB (10,000 sessions, 10 nodes)", 0.1, 10.0),
-        y: Axis {
-            name: "hot hits, % of all requests",
-            range: (0.0, 100.0),
-            scale: Scale::Linear(20.0),
-        },
-        legend: SeriesLabelPosition::LowerRight,
+        y: Axis::linear("hot hits, % of all requests", (0.0, 100.0), 20.0),
+        legend: Corner::LowerRight,
         series,
     }
 }
@@ -113,14 +106,14 @@ fn statements() -> Chart {
         ("touches", |p| p.sql.touch),
     ];
     Chart {
-        title: "What the database is asked",
+        title: "What the database is asked".into(),
         x: Axis::logarithmic(
             "nodes (100,000 sessions each, requests at random)",
             1.0,
             NODES.into(),
         ),
         y: Axis::logarithmic("statements per second", 0.1, 1e6),
-        legend: SeriesLabelPosition::UpperLeft,
+        legend: Corner::UpperLeft,
         series: lines(&kinds),
     }
 }
@@ -133,14 +126,14 @@ fn redis() -> Chart {
         ("heartbeats", |p| p.redis.upkeep),
     ];
     Chart {
-        title: "What Redis is asked, and tells",
+        title: "What Redis is asked, and tells".into(),
         x: Axis::logarithmic(
             "nodes (100,000 sessions each, requests at random)",
             1.0,
             NODES.into(),
         ),
         y: Axis::logarithmic("commands and messages per second", 0.1, 1e7),
-        legend: SeriesLabelPosition::UpperLeft,
+        legend: Corner::UpperLeft,
         series: lines(&kinds),
     }
 }
@@ -166,10 +159,10 @@ fn memory() -> Chart {
         })
     };
     Chart {
-        title: "What it takes to hold all that is used within an hour",
+        title: "What it takes to hold all that is used within an hour".into(),
         x: Axis::logarithmic("sessions", 1e4, SESSIONS as f64),
         y: Axis::logarithmic("GiB", 1e-4, 1e4),
-        legend: SeriesLabelPosition::UpperLeft,
+        legend: Corner::UpperLeft,
         series: vec![
             Series::line(
                 "database, with what is over",
@@ -206,14 +199,14 @@ fn changes() -> Chart {
     };
     let second = Duration::from_secs(1);
     Chart {
-        title: "What a revocation costs where all nodes are told",
+        title: "What a revocation costs where all nodes are told".into(),
         x: Axis::logarithmic(
             "revocations and changes per second (1,000 nodes)",
             0.1,
             1000.0,
         ),
         y: Axis::logarithmic("polls of the feed per second", 100.0, 1e5),
-        legend: SeriesLabelPosition::UpperLeft,
+        legend: Corner::UpperLeft,
         series: vec![
             Series::line("notify = true", polls(true, second)),
             Series::line("notify = false", polls(false, second)),

@@ -1,7 +1,22 @@
-//! How a chart looks.
+//! How the charts of the documents look.
+//!
+//! ```
+//! use chart::{Axis, Chart, Corner, Series};
+//!
+//! let chart = Chart {
+//!     title: "What a hit costs".into(),
+//!     x: Axis::logarithmic("sessions", 1e3, 1e6),
+//!     y: Axis::linear("ns", (0.0, 1000.0), 200.0),
+//!     legend: Corner::UpperLeft,
+//!     series: vec![Series::line("ours", [(1e3, 200.0), (1e6, 700.0)])],
+//! };
+//! assert!(chart.svg().unwrap().starts_with("<svg"));
+//! ```
 
+use std::fmt;
 use std::ops::Range;
 
+use plotters::chart::SeriesLabelPosition;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
@@ -15,23 +30,41 @@ const COLOURS: [RGBColor; 5] = [
 ];
 
 /// One picture.
-pub(super) struct Chart {
-    pub(super) title: &'static str,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) legend: SeriesLabelPosition,
-    pub(super) series: Vec<Series>,
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// What stands above it.
+    pub title: String,
+    /// From left to right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// Where the names of the series stand.
+    pub legend: Corner,
+    /// What is drawn, the first at the bottom.
+    pub series: Vec<Series>,
+}
+
+/// A corner of the chart.
+#[derive(Clone, Copy, Debug)]
+pub enum Corner {
+    /// Above, on the left.
+    UpperLeft,
+    /// Above, on the right.
+    UpperRight,
+    /// Below, on the right.
+    LowerRight,
 }
 
 /// What stands at an axis, and how.
-pub(super) struct Axis {
-    pub(super) name: &'static str,
-    pub(super) range: (f64, f64),
-    pub(super) scale: Scale,
+#[derive(Clone, Debug)]
+pub struct Axis {
+    name: String,
+    range: (f64, f64),
+    scale: Scale,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Scale {
+#[derive(Clone, Copy, Debug)]
+enum Scale {
     /// A line at each multiple of this.
     Linear(f64),
     /// A line at each power of ten.
@@ -39,9 +72,19 @@ pub(super) enum Scale {
 }
 
 impl Axis {
-    pub(super) fn logarithmic(name: &'static str, from: f64, to: f64) -> Self {
+    /// With a line at each multiple of `step`.
+    pub fn linear(name: impl Into<String>, range: (f64, f64), step: f64) -> Self {
         Self {
-            name,
+            name: name.into(),
+            range,
+            scale: Scale::Linear(step),
+        }
+    }
+
+    /// With a line at each power of ten.
+    pub fn logarithmic(name: impl Into<String>, from: f64, to: f64) -> Self {
+        Self {
+            name: name.into(),
             range: (from, to),
             scale: Scale::Logarithmic,
         }
@@ -112,26 +155,25 @@ impl Ranged for Places {
 }
 
 /// What is drawn in one colour, or in the colour of the one before.
-pub(super) struct Series {
+#[derive(Clone, Debug)]
+pub struct Series {
     name: String,
     points: Vec<(f64, f64)>,
     is_line: bool,
 }
 
 impl Series {
-    pub(super) fn line(name: impl Into<String>, points: impl Iterator<Item = (f64, f64)>) -> Self {
+    /// A line through points.
+    pub fn line(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         Self {
             name: name.into(),
-            points: points.collect(),
+            points: points.into_iter().collect(),
             is_line: true,
         }
     }
 
-    /// In the colour of the line before.
-    pub(super) fn points(
-        name: impl Into<String>,
-        points: impl Iterator<Item = (f64, f64)>,
-    ) -> Self {
+    /// Points, in the colour of the line before. What has no name is not in the legend.
+    pub fn points(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         Self {
             is_line: false,
             ..Self::line(name, points)
@@ -139,24 +181,45 @@ impl Series {
     }
 }
 
-type Failure = Box<dyn std::error::Error>;
+/// Why a chart cannot be drawn.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a chart cannot be drawn: {}", self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for Error {
+    fn from(error: DrawingAreaErrorKind<E>) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl Chart {
-    pub(super) fn svg(&self) -> Result<String, Failure> {
+    /// The picture, as a file's text.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be drawn, as when a range is empty.
+    pub fn svg(&self) -> Result<String, Error> {
         let mut svg = String::new();
         self.draw(SVGBackend::with_string(&mut svg, (760, 440)))?;
         svg.push('\n');
         Ok(svg)
     }
 
-    fn draw(&self, svg: SVGBackend<'_>) -> Result<(), Failure> {
+    fn draw(&self, svg: SVGBackend<'_>) -> Result<(), Error> {
         const GRID: RGBColor = RGBColor(225, 225, 225);
         const TEXT: RGBColor = RGBColor(40, 40, 40);
         let text = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
         let area = svg.into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .caption(self.title, text(18))
+            .caption(&self.title, text(18))
             .margin(14)
             .margin_right(28)
             .x_label_area_size(46)
@@ -169,8 +232,8 @@ impl Chart {
             .axis_style(TEXT)
             .label_style(text(13))
             .axis_desc_style(text(14))
-            .x_desc(self.x.name)
-            .y_desc(self.y.name)
+            .x_desc(&self.x.name)
+            .y_desc(&self.y.name)
             .x_label_formatter(&|place| self.x.label(*place))
             .y_label_formatter(&|place| self.y.label(*place))
             .draw()?;
@@ -189,6 +252,9 @@ impl Chart {
                 let points = points.into_iter();
                 chart.draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))?
             };
+            if series.name.is_empty() {
+                continue;
+            }
             let (colour, is_line) = (*colour, series.is_line);
             drawn
                 .label(&series.name)
@@ -201,7 +267,11 @@ impl Chart {
         }
         chart
             .configure_series_labels()
-            .position(self.legend.clone())
+            .position(match self.legend {
+                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::UpperRight => SeriesLabelPosition::UpperRight,
+                Corner::LowerRight => SeriesLabelPosition::LowerRight,
+            })
             .background_style(WHITE.mix(0.85))
             .border_style(GRID)
             .label_font(text(13))

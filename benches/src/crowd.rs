@@ -1,0 +1,132 @@
+//! Many tasks that ask at the same time, each for the next thing as soon as it has the one before.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, join_all};
+
+use crate::chapter::Effort;
+use crate::measure::in_turn;
+use crate::report::Table;
+use crate::spread::{Spread, number};
+
+/// One operation, which each task awaits again and again.
+pub(crate) type Ask = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// One thing to measure.
+pub(crate) struct Asker {
+    pub(crate) name: &'static str,
+    pub(crate) ask: Ask,
+}
+
+impl Asker {
+    pub(crate) fn new<F>(name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self {
+            name,
+            ask: Arc::new(move || Box::pin(ask())),
+        }
+    }
+}
+
+/// Operations a second of each asker at each number of tasks, round by round.
+pub(crate) struct Crowds {
+    tasks: Vec<usize>,
+    names: Vec<&'static str>,
+    /// By asker, number of tasks, and round.
+    rates: Vec<Vec<Vec<f64>>>,
+}
+
+impl Crowds {
+    pub(crate) fn measure(
+        runtime: &tokio::runtime::Runtime,
+        askers: &[Asker],
+        tasks: &[usize],
+        effort: Effort,
+    ) -> Self {
+        let rounds = effort.of(9, 3);
+        let slice = effort.slice(Duration::from_millis(500));
+        let mut rates = vec![vec![Vec::new(); tasks.len()]; askers.len()];
+        for (column, &tasks) in tasks.iter().enumerate() {
+            in_turn(rounds, askers.len(), |at| {
+                let ask = &askers[at].ask;
+                runtime.block_on(crowd(ask, tasks, slice / 10));
+                let (done, time) = runtime.block_on(crowd(ask, tasks, slice));
+                rates[at][column].push(done as f64 / time.as_secs_f64());
+            });
+        }
+        Self {
+            tasks: tasks.to_vec(),
+            names: askers.iter().map(|asker| asker.name).collect(),
+            rates,
+        }
+    }
+
+    /// A row for each asker, its rates and their ratios to those of the first.
+    pub(crate) fn table(&self, what: &str, last: &[(&str, Vec<String>)]) -> Table {
+        let mut columns = vec![String::new()];
+        for tasks in &self.tasks {
+            columns.push(format!("{what} of {} tasks", number(*tasks as f64, 0)));
+            columns.push("ratio".to_owned());
+        }
+        columns.extend(last.iter().map(|(name, _)| (*name).to_owned()));
+        let mut table = Table::new(columns);
+        for (at, name) in self.names.iter().enumerate() {
+            let mut row = vec![(*name).to_owned()];
+            for (mine, first) in self.rates[at].iter().zip(&self.rates[0]) {
+                row.push(Spread::of(mine.iter().copied()).to_string());
+                row.push(Spread::ratio(mine, first).shown(2, ""));
+            }
+            row.extend(last.iter().map(|(_, cells)| cells[at].clone()));
+            table.row(row);
+        }
+        table
+    }
+
+    /// The rates of an asker by those of the first, with so many tasks.
+    ///
+    /// # Panics
+    ///
+    /// If so many were not measured.
+    pub(crate) fn ratio(&self, asker: usize, tasks: usize) -> Spread {
+        let at = self.tasks.iter().position(|it| *it == tasks);
+        let at = at.expect("it is measured with so many");
+        Spread::ratio(&self.rates[asker][at], &self.rates[0][at])
+    }
+
+    /// The median rates over the number of tasks, of each asker.
+    pub(crate) fn curves(&self) -> impl Iterator<Item = (&'static str, Vec<(f64, f64)>)> + '_ {
+        self.names.iter().zip(&self.rates).map(|(name, rates)| {
+            let points =
+                self.tasks.iter().zip(rates).map(|(&tasks, rates)| {
+                    (tasks as f64, Spread::of(rates.iter().copied()).median)
+                });
+            (*name, points.collect())
+        })
+    }
+}
+
+/// How much so many tasks do in about `slice`, and how long they took.
+pub(crate) async fn crowd(ask: &Ask, tasks: usize, slice: Duration) -> (u64, Duration) {
+    let begun = Instant::now();
+    let end = begun + slice;
+    let tasks = (0..tasks).map(|_| {
+        let ask = Arc::clone(ask);
+        tokio::spawn(async move {
+            let mut done = 0;
+            while Instant::now() < end {
+                ask().await;
+                done += 1;
+            }
+            done
+        })
+    });
+    let done: u64 = join_all(tasks)
+        .await
+        .into_iter()
+        .map(|done| done.expect("nothing that is asked fails"))
+        .sum();
+    (done, begun.elapsed())
+}

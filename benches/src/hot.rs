@@ -1,0 +1,137 @@
+//! What a hot hit costs over the service alone.
+
+mod curve;
+mod recipe;
+mod threads;
+
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use tokio::runtime::{Builder, Runtime};
+
+use self::recipe::Recipe;
+use crate::Failure;
+use crate::chapter::Effort;
+use crate::measure::{Measured, measure as in_turn};
+use crate::report::{Section, Table};
+use crate::spread::Spread;
+
+/// Sessions, where nothing else is said.
+const SESSIONS: usize = 1000;
+
+pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
+    let runtime = runtime()?;
+    let _guard = runtime.enter();
+    Ok(one_by_one(&runtime, effort)?
+        .and(threads::measure(&runtime, effort)?)
+        .and(curve::measure(&runtime, effort)?))
+}
+
+/// Runs one contender, and nothing else.
+pub(crate) fn once(name: &str, times: u64) -> Result<(), Failure> {
+    let recipe = Recipe::from_str(name, false).map_err(|_| {
+        let names: Vec<_> = Recipe::value_variants().iter().map(|it| it.key()).collect();
+        format!("there is no {name:?}, but: {}", names.join(", "))
+    })?;
+    let runtime = runtime()?;
+    let _guard = runtime.enter();
+    let mut run = runtime.block_on(recipe.prepare(SESSIONS))?();
+    (0..times).for_each(|_| run());
+    Ok(())
+}
+
+/// One thread for what goes on behind requests; these are made by the thread that measures.
+fn runtime() -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    Ok(builder.worker_threads(1).enable_all().build()?)
+}
+
+fn one_by_one(runtime: &Runtime, effort: Effort) -> Result<Section, Failure> {
+    let recipes = Recipe::value_variants();
+    let mut contenders = Vec::new();
+    for recipe in recipes {
+        contenders.push(runtime.block_on(recipe.prepare(SESSIONS))?());
+    }
+    let rounds = effort.of(31, 3);
+    let slice = effort.slice(Duration::from_millis(40));
+    let measured = in_turn(&mut contenders, rounds, slice);
+
+    let of = |recipe: Recipe| {
+        let at = recipes.iter().position(|it| *it == recipe);
+        &measured[at.expect("each is measured")]
+    };
+
+    let mut table = Table::new([
+        "",
+        "ns a request",
+        "over the bare one",
+        "its share of ours",
+        "allocations",
+        "over the bare one's",
+    ]);
+    for recipe in recipes {
+        let (mine, base, ours) = (of(*recipe), of(recipe.base()), of(recipe.ours()));
+        let mut cells = vec![recipe.name().to_owned(), mine.spread().to_string()];
+        match *recipe == recipe.base() {
+            true => cells.extend(["", ""].map(str::to_owned)),
+            false => cells.extend([
+                Spread::of(mine.over(base)).to_string(),
+                ratio(mine, ours, base).shown(2, ""),
+            ]),
+        }
+        let allocations = mine.allocations;
+        cells.push(allocations.to_string());
+        cells.push(match *recipe == recipe.base() {
+            true => String::new(),
+            false => allocations.saturating_sub(base.allocations).to_string(),
+        });
+        table.row(cells);
+    }
+    targets(&mut table, of);
+    Ok(Section::default().table("hot", table))
+}
+
+fn targets<'a>(table: &mut Table, of: impl Fn(Recipe) -> &'a Measured) {
+    let over = |recipe: Recipe| Spread::of(of(recipe).over(of(recipe.base())));
+    let allocations = |recipe: Recipe| {
+        let base = of(recipe.base()).allocations;
+        of(recipe).allocations.saturating_sub(base)
+    };
+    let tower = over(Recipe::Tower);
+    table.target(
+        "in tower at most 350 ns over the bare service",
+        &format!("{tower} ns"),
+        tower.median <= 350.0,
+    );
+    let count = allocations(Recipe::Tower);
+    table.target(
+        "there at most 3 allocations more",
+        &count.to_string(),
+        count <= 3,
+    );
+    let (ours, extension) = (of(Recipe::Axum), of(Recipe::AxumExtension));
+    let more = Spread::of(ours.over(extension));
+    table.target(
+        "in axum at most 250 ns over `Extension`",
+        &format!("{more} ns"),
+        more.median <= 250.0,
+    );
+    let [ours, extension] = [Recipe::Axum, Recipe::AxumExtension].map(allocations);
+    table.target(
+        "there no more allocations than `Extension`",
+        &format!("{ours} and {extension}"),
+        ours <= extension,
+    );
+    let [theirs, ours, base] = [Recipe::AxumTowerSessions, Recipe::Axum, Recipe::AxumBare].map(&of);
+    let times = ratio(theirs, ours, base);
+    table.target(
+        "there tower-sessions costs at least 5 times as much over the bare router",
+        &times.shown(1, " times"),
+        times.median >= 5.0,
+    );
+}
+
+/// What one costs over the base, as a multiple of what another does.
+fn ratio(mine: &Measured, other: &Measured, base: &Measured) -> Spread {
+    Spread::ratio(&mine.over(base), &other.over(base))
+}

@@ -1,0 +1,76 @@
+//! Contenders beside each other: in turn, in one process, so that a machine whose speed drifts
+//! drifts for all of them.
+
+use std::time::{Duration, Instant};
+
+use crate::spread::Spread;
+
+/// One operation of a contender.
+pub(crate) type Run = Box<dyn FnMut() + Send>;
+
+/// What was measured of one contender.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// Nanoseconds of one operation, one value a round, in order of the rounds.
+    pub(crate) nanos: Vec<f64>,
+    /// Allocations of one operation.
+    pub(crate) allocations: u64,
+}
+
+impl Measured {
+    /// Nanoseconds beyond those of `base`, round by round.
+    pub(crate) fn over(&self, base: &Self) -> Vec<f64> {
+        let pairs = self.nanos.iter().zip(&base.nanos);
+        pairs.map(|(mine, base)| mine - base).collect()
+    }
+
+    pub(crate) fn spread(&self) -> Spread {
+        Spread::of(self.nanos.iter().copied())
+    }
+}
+
+/// Measures `rounds` rounds, in each of which every contender runs for about `slice`.
+pub(crate) fn measure(contenders: &mut [Run], rounds: usize, slice: Duration) -> Vec<Measured> {
+    let mut measured: Vec<_> = contenders
+        .iter_mut()
+        .map(|contender| {
+            // Warm, then count.
+            (0..1000).for_each(|_| contender());
+            let counted = allocation_counter::measure(&mut *contender);
+            Measured {
+                nanos: Vec::new(),
+                allocations: counted.count_total,
+            }
+        })
+        .collect();
+    let batches: Vec<u32> = contenders
+        .iter_mut()
+        .map(|contender| batch(contender, slice))
+        .collect();
+    in_turn(rounds, contenders.len(), |at| {
+        let started = Instant::now();
+        (0..batches[at]).for_each(|_| contenders[at]());
+        let nanos = started.elapsed().as_nanos() as f64 / f64::from(batches[at]);
+        measured[at].nanos.push(nanos);
+    });
+    measured
+}
+
+/// Each of `count` once in each round; each round begins with another one, so that none is always
+/// first.
+pub(crate) fn in_turn(rounds: usize, count: usize, mut measure: impl FnMut(usize)) {
+    for round in 0..rounds {
+        for turn in 0..count {
+            measure((turn + round) % count);
+        }
+    }
+}
+
+/// How often a contender runs in about `slice`.
+pub(crate) fn batch(run: &mut Run, slice: Duration) -> u32 {
+    const PROBE: u32 = 2000;
+    let started = Instant::now();
+    (0..PROBE).for_each(|_| run());
+    let one = started.elapsed().as_secs_f64() / f64::from(PROBE);
+    (slice.as_secs_f64() / one).clamp(1.0, 1e8) as u32
+}
