@@ -34,8 +34,8 @@ impl Cli {
 /// What else it does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Runs one contender of the chapter `hot` so many times, for counting instructions under
-    /// valgrind: those of one operation are half the difference between 2 N times and none, over N.
+    /// Runs one contender of the chapter `hot` so many times and nothing else, for counting
+    /// instructions under valgrind: those of one operation are (I(2N) - I(N)) / N.
     Once {
         /// Which; an unknown one prints their names.
         contender: String,

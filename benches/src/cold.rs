@@ -1,6 +1,7 @@
 //! What a cold load costs beside the same statement by hand, and how loads go together.
 
 mod by_hand;
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,19 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     config.session.touch_interval = Duration::from_secs(60 * 60);
     let tiers: Tiers<Basket> =
         runtime.block_on(Tiers::open(config.clone(), TokenKeys::random()))?;
+    config.cold.batch_delay = Duration::ZERO;
+    let hasty: Tiers<Basket> =
+        runtime.block_on(Tiers::open(config.clone(), TokenKeys::random()))?;
     let ids: Arc<[SessionId]> = fill(&database, effort.of(50_000, 5_000))?.into();
 
     let by_hand = runtime.block_on(by_hand::askers(&database, config.cold.pool_size, &ids))?;
-    let askers: Vec<Asker> = by_hand.into_iter().chain([ours(tiers, ids)]).collect();
+    let askers: Vec<Asker> = by_hand
+        .into_iter()
+        .chain([
+            ours("**ours**", tiers, Arc::clone(&ids)),
+            ours("**ours**, `batch_delay = \"0s\"`", hasty, ids),
+        ])
+        .collect();
     let crowds = Crowds::measure(&runtime, &askers, &TASKS, effort);
     let statements: Vec<String> = askers
         .iter()
@@ -67,7 +77,8 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
             })
             .collect(),
     };
-    Ok(Section::default().table("cold", table).chart("cold", chart))
+    let section = Section::default().table("cold", table).chart("cold", chart);
+    Ok(section.and(sqlite::measure(&runtime, effort)?))
 }
 
 /// So many sessions, each of another user.
@@ -84,8 +95,8 @@ fn fill(database: &Database, sessions: usize) -> Result<Vec<SessionId>, Failure>
     Ok(ids.lines().map(str::parse).collect::<Result<_, _>>()?)
 }
 
-fn ours(tiers: Tiers<Basket>, ids: Arc<[SessionId]>) -> Asker {
-    Asker::new("**ours**", move || {
+fn ours(name: &'static str, tiers: Tiers<Basket>, ids: Arc<[SessionId]>) -> Asker {
+    Asker::new(name, move || {
         let (tiers, id) = (tiers.clone(), ids[fastrand::usize(..ids.len())]);
         async move {
             let session = tiers.find(id).await.expect("it is valid");

@@ -62,7 +62,7 @@ impl World {
             cookies.push(cookie(&runtime.block_on(tiers.login(login))?.access));
         }
         place.tell(&cookies)?;
-        storm::prepare(&database, effort.of(300_000, 20_000));
+        storm::prepare(&database, effort.of(300_000, 50_000));
         Ok(Self {
             runtime,
             database,
