@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::recipe::Recipe;
 use crate::Failure;
 use crate::chapter::Effort;
-use crate::measure::{Measured, measure as in_turn};
+use crate::measure::{Measured, measure as in_turn, uncounted};
 use crate::report::{Section, Table};
 use crate::spread::Spread;
 
@@ -36,7 +36,7 @@ pub(crate) fn once(name: &str, times: u64) -> Result<(), Failure> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let mut run = runtime.block_on(recipe.prepare(SESSIONS))?();
-    (0..times).for_each(|_| run());
+    uncounted(|| (0..times).for_each(|_| run()));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Builder;
 use self::bed::Bed;
 use crate::Failure;
 use crate::chapter::Effort;
-use crate::measure::in_turn;
+use crate::measure::{in_turn, uncounted};
 use crate::report::{Section, Table};
 use crate::spread::{Spread, number};
 
@@ -87,7 +87,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     in_turn(effort.of(7, 1), took.len(), |at| {
         let stop = Arc::new(AtomicBool::new(false));
         let busy = runtime.spawn(Arc::clone(&bed).work(Beside::ALL[at], Arc::clone(&stop)));
-        let mut hits = bed.hit(slice);
+        let mut hits = uncounted(|| bed.hit(slice));
         stop.store(true, Ordering::SeqCst);
         match runtime.block_on(busy) {
             Ok(done) => hits.others = done as f64 / slice.as_secs_f64(),

@@ -10,7 +10,7 @@ use super::SESSIONS;
 use super::recipe::{Kit, Recipe};
 use crate::Failure;
 use crate::chapter::Effort;
-use crate::measure::{Run, batch, in_turn};
+use crate::measure::{Run, batch, in_turn, uncounted};
 use crate::report::{Section, Table};
 use crate::spread::Spread;
 
@@ -68,7 +68,7 @@ fn throughput(kit: &Kit, threads: usize, batch: u32) -> f64 {
                     (0..1000).for_each(|_| run());
                     start.wait();
                     let begun = Instant::now();
-                    (0..batch).for_each(|_| run());
+                    uncounted(|| (0..batch).for_each(|_| run()));
                     begun.elapsed().as_secs_f64()
                 })
             })

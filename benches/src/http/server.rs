@@ -12,6 +12,7 @@ use tokio::runtime::Builder;
 
 use crate::Failure;
 use crate::apps::Kind;
+use crate::measure::uncounted;
 
 /// The core of the server; wrk gets the next.
 pub(super) const CORE: usize = 0;
@@ -74,13 +75,15 @@ pub(crate) fn serve(kind: Kind, sessions: usize, cookies: &Path) -> Result<(), F
         std::process::exit(0);
     });
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let app = kind.app(sessions).await?;
-        fs::write(cookies, app.cookies.join("\n"))?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?);
-        io::stdout().flush()?;
-        axum::serve(listener, app.router).await?;
-        Ok(())
+    uncounted(|| {
+        runtime.block_on(async {
+            let app = kind.app(sessions).await?;
+            fs::write(cookies, app.cookies.join("\n"))?;
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            println!("{}", listener.local_addr()?);
+            io::stdout().flush()?;
+            axum::serve(listener, app.router).await?;
+            Ok(())
+        })
     })
 }
