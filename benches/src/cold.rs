@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use chart::{Axis, Chart, Corner, Series};
+use chart::{Axis, Chart, Corner};
 use session_core::{SessionId, TokenKeys};
 use testbed::Database;
 use tokio::runtime::{Builder, Runtime};
@@ -51,10 +51,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         .map(|asker| statements(&runtime, &database, asker, effort))
         .collect();
 
-    let mut table = crowds.table(
-        "a second",
-        &[("statements each, of 1 / 64 / 1,024", statements)],
-    );
+    let mut table = crowds.table(&[("statements each, of 1 / 64 / 1,024", statements)]);
     let (alone, many) = (crowds.ratio(OURS, 1), crowds.ratio(OURS, 64));
     table.target(
         "one task gets at least 90 % of the same statements by hand",
@@ -67,15 +64,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1e4),
         y: Axis::logarithmic("a second", 1e3, 1e6),
         legend: Corner::UpperLeft,
-        series: crowds
-            .curves()
-            .flat_map(|(name, points)| {
-                [
-                    Series::line(name.replace("**", ""), points.clone()),
-                    Series::points("", points),
-                ]
-            })
-            .collect(),
+        series: crowds.curves(),
     };
     let section = Section::default().table("cold", table).chart("cold", chart);
     Ok(section.and(sqlite::measure(&runtime, effort)?))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chart::Series;
 use futures_util::future::{BoxFuture, join_all};
 
 use crate::chapter::Effort;
@@ -65,10 +66,11 @@ impl Crowds {
     }
 
     /// A row for each asker, its rates and their ratios to those of the first.
-    pub(crate) fn table(&self, what: &str, last: &[(&str, Vec<String>)]) -> Table {
-        let mut columns = vec![String::new()];
+    pub(crate) fn table(&self, last: &[(&str, Vec<String>)]) -> Table {
+        let mut columns = vec!["sessions a second".to_owned()];
         for tasks in &self.tasks {
-            columns.push(format!("{what} of {} tasks", number(*tasks as f64, 0)));
+            let plural = if *tasks == 1 { "" } else { "s" };
+            columns.push(format!("{} task{plural}", number(*tasks as f64, 0)));
             columns.push("ratio".to_owned());
         }
         columns.extend(last.iter().map(|(name, _)| (*name).to_owned()));
@@ -97,14 +99,18 @@ impl Crowds {
     }
 
     /// The median rates over the number of tasks, of each asker.
-    pub(crate) fn curves(&self) -> impl Iterator<Item = (&'static str, Vec<(f64, f64)>)> + '_ {
-        self.names.iter().zip(&self.rates).map(|(name, rates)| {
-            let points =
-                self.tasks.iter().zip(rates).map(|(&tasks, rates)| {
-                    (tasks as f64, Spread::of(rates.iter().copied()).median)
-                });
-            (*name, points.collect())
-        })
+    pub(crate) fn curves(&self) -> Vec<Series> {
+        let mut series = Vec::new();
+        for (name, rates) in self.names.iter().zip(&self.rates) {
+            let medians = rates
+                .iter()
+                .map(|rates| Spread::of(rates.iter().copied()).median);
+            let tasks = self.tasks.iter().map(|tasks| *tasks as f64);
+            let points: Vec<_> = tasks.zip(medians).collect();
+            series.push(Series::line(name.replace(['*', '`'], ""), points.clone()));
+            series.push(Series::points("", points));
+        }
+        series
     }
 }
 

@@ -65,7 +65,7 @@ fn one_by_one(runtime: &Runtime, effort: Effort) -> Result<Section, Failure> {
         "",
         "ns a request",
         "over the bare one",
-        "its share of ours",
+        "as a multiple of ours",
         "allocations",
         "over the bare one's",
     ]);

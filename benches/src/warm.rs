@@ -2,7 +2,7 @@
 
 mod askers;
 
-use chart::{Axis, Chart, Corner, Series};
+use chart::{Axis, Chart, Corner};
 use testbed::Redis;
 use tokio::runtime::{Builder, Runtime};
 
@@ -27,7 +27,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         .map(|asker| commands(&runtime, &redis, asker, effort))
         .collect();
 
-    let mut table = crowds.table("a second", &[("commands each", commands)]);
+    let mut table = crowds.table(&[("commands each", commands)]);
     note(&mut table, &bench);
     for tasks in [64, 256] {
         let ratio = crowds.ratio(BY_TOKEN, tasks);
@@ -42,15 +42,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1000.0),
         y: Axis::logarithmic("a second", 1e3, 1e6),
         legend: Corner::LowerRight,
-        series: crowds
-            .curves()
-            .flat_map(|(name, points)| {
-                [
-                    Series::line(name.replace("**", ""), points.clone()),
-                    Series::points("", points),
-                ]
-            })
-            .collect(),
+        series: crowds.curves(),
     };
     Ok(Section::default().table("warm", table).chart("warm", chart))
 }

@@ -18,7 +18,7 @@ use tower_session::{Login, TierConfig, Tiers};
 use crate::Failure;
 use crate::chapter::Effort;
 use crate::crowd::{Asker, Crowds};
-use crate::report::{Section, Table};
+use crate::report::Section;
 use crate::sessions::Basket;
 
 const TASKS: [usize; 3] = [1, 16, 256];
@@ -46,8 +46,7 @@ pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Fail
     });
     let askers = [by_hand, super::ours("**ours**", tiers, ids)];
     let crowds = Crowds::measure(runtime, &askers, &TASKS, effort);
-    let table: Table = crowds.table("a second", &[]);
-    Ok(Section::default().table("cold-sqlite", table))
+    Ok(Section::default().table("cold-sqlite", crowds.table(&[])))
 }
 
 /// Tiers over a file with so many sessions of one user.
