@@ -41,7 +41,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         title: "Sessions read from Redis".into(),
         x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1000.0),
         y: Axis::logarithmic("a second", 1e3, 1e6),
-        legend: Corner::LowerRight,
+        legend: Corner::UpperLeft,
         series: crowds.curves(),
     };
     Ok(Section::default().table("warm", table).chart("warm", chart))

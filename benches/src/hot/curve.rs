@@ -66,7 +66,7 @@ pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Fail
         title: "What a hot hit costs, over the bare service".into(),
         x: Axis::logarithmic("sessions, asked for at random", 1e3, 1e6),
         y: Axis::logarithmic("ns", 10.0, if highest > 1e4 { 1e5 } else { 1e4 }),
-        legend: Corner::UpperLeft,
+        legend: Corner::LowerRight,
         series: names
             .iter()
             .zip(&lines)

@@ -1,7 +1,7 @@
 //! Who asks Redis for sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -146,7 +146,8 @@ fn theirs(name: &'static str, store: impl SessionStore + Clone, ids: Arc<[Id]>) 
     })
 }
 
-/// It has no way to a session but its layer, so it is asked through a router.
+/// It has no way to a session but its layer, so it is asked through a router. And in turn, not at
+/// random: of two requests for one session at the same time the first takes it from the second.
 async fn axum_session(redis: &Redis, sessions: usize) -> Result<Asker, Failure> {
     let pool = SingleRedisPool::from(redis::Client::open(redis.url())?);
     let config = SessionConfig::default()
@@ -154,18 +155,18 @@ async fn axum_session(redis: &Redis, sessions: usize) -> Result<Asker, Failure> 
         .with_memory_lifetime(time::Duration::ZERO);
     let App { router, cookies } =
         apps::axum_session_over(Some(SessionRedisPool::from(pool)), config, sessions).await?;
-    Ok(Asker::new(
-        "axum_session, Redis pool, through axum",
-        move || {
-            let request = Request::builder()
-                .header("cookie", cookies[fastrand::usize(..cookies.len())].as_str())
-                .body(Body::empty());
-            let router = router.clone();
-            async move {
-                let request = request.expect("a request");
-                let response = router.oneshot(request).await.expect("infallible");
-                assert!(response.status().is_success());
-            }
-        },
-    ))
+    let asked = AtomicUsize::new(0);
+    let name = "axum_session, Redis pool, through axum";
+    Ok(Asker::new(name, move || {
+        let next = asked.fetch_add(1, Ordering::Relaxed) % cookies.len();
+        let request = Request::builder()
+            .header("cookie", cookies[next].as_str())
+            .body(Body::empty());
+        let router = router.clone();
+        async move {
+            let request = request.expect("a request");
+            let response = router.oneshot(request).await.expect("infallible");
+            assert!(response.status().is_success());
+        }
+    }))
 }
