@@ -51,7 +51,10 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         .map(|asker| statements(&runtime, &database, asker, effort))
         .collect();
 
-    let mut table = crowds.table(&[("statements each, of 1 / 64 / 1,024", statements)]);
+    let mut table = crowds.table(&[
+        crowds.processor(64),
+        ("statements each, of 1 / 64 / 1,024".into(), statements),
+    ]);
     let (alone, many) = (crowds.ratio(OURS, 1), crowds.ratio(OURS, 64));
     table.target(
         "one task gets at least 90 % of the same statements by hand",

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::chapter::Effort;
 use crate::measure::in_turn;
+use crate::processor;
 use crate::report::Table;
 use crate::spread::{Spread, number};
 
@@ -38,6 +39,8 @@ pub(crate) struct Crowds {
     names: Vec<&'static str>,
     /// By asker, number of tasks, and round.
     rates: Vec<Vec<Vec<f64>>>,
+    /// Microseconds of this process's processor time for one operation, in the same order.
+    micros: Vec<Vec<Vec<f64>>>,
 }
 
 impl Crowds {
@@ -50,30 +53,56 @@ impl Crowds {
         let rounds = effort.of(9, 3);
         let slice = effort.slice(Duration::from_millis(500));
         let mut rates = vec![vec![Vec::new(); tasks.len()]; askers.len()];
+        let mut micros = rates.clone();
         for (column, &tasks) in tasks.iter().enumerate() {
             in_turn(rounds, askers.len(), |at| {
                 let ask = &askers[at].ask;
                 runtime.block_on(crowd(ask, tasks, slice / 10));
+                let before = processor::of_this_process();
                 let (done, time) = runtime.block_on(crowd(ask, tasks, slice));
+                let ran = processor::of_this_process() - before;
                 rates[at][column].push(done as f64 / time.as_secs_f64());
+                micros[at][column].push(ran.as_secs_f64() * 1e6 / done as f64);
             });
         }
         Self {
             tasks: tasks.to_vec(),
             names: askers.iter().map(|asker| asker.name).collect(),
             rates,
+            micros,
         }
     }
 
+    /// A column of the processor time that each asker took for one operation, in this process, with
+    /// so many tasks.
+    ///
+    /// # Panics
+    ///
+    /// If so many were not measured.
+    pub(crate) fn processor(&self, tasks: usize) -> (String, Vec<String>) {
+        let at = self.column(tasks);
+        let cells = self.micros.iter().map(|micros| {
+            let micros = micros[at].iter().copied();
+            Spread::of(micros).shown(1, "")
+        });
+        let name = format!("processor time each with {tasks}, µs");
+        (name, cells.collect())
+    }
+
+    fn column(&self, tasks: usize) -> usize {
+        let at = self.tasks.iter().position(|it| *it == tasks);
+        at.expect("it is measured with so many")
+    }
+
     /// A row for each asker, its rates and their ratios to those of the first.
-    pub(crate) fn table(&self, last: &[(&str, Vec<String>)]) -> Table {
+    pub(crate) fn table(&self, last: &[(String, Vec<String>)]) -> Table {
         let mut columns = vec!["sessions a second".to_owned()];
         for tasks in &self.tasks {
             let plural = if *tasks == 1 { "" } else { "s" };
             columns.push(format!("{} task{plural}", number(*tasks as f64, 0)));
             columns.push("ratio".to_owned());
         }
-        columns.extend(last.iter().map(|(name, _)| (*name).to_owned()));
+        columns.extend(last.iter().map(|(name, _)| name.clone()));
         let mut table = Table::new(columns);
         for (at, name) in self.names.iter().enumerate() {
             let mut row = vec![(*name).to_owned()];
@@ -93,8 +122,7 @@ impl Crowds {
     ///
     /// If so many were not measured.
     pub(crate) fn ratio(&self, asker: usize, tasks: usize) -> Spread {
-        let at = self.tasks.iter().position(|it| *it == tasks);
-        let at = at.expect("it is measured with so many");
+        let at = self.column(tasks);
         Spread::ratio(&self.rates[asker][at], &self.rates[0][at])
     }
 

@@ -66,15 +66,12 @@ fn carry_out(task: Task) -> Result<(), Failure> {
 
 /// Measures each chapter, and writes it into the document as soon as it is measured.
 fn run(quick: bool, chapters: &[Chapter]) -> Result<(), Failure> {
-    let mut document = match quick {
-        true => None,
-        false => Some(Document::open()?),
-    };
+    let document = (!quick).then(Document::find);
     for chapter in chapters {
         eprintln!("{chapter} …");
         let section = chapter.measure(Effort { quick })?;
         print!("{section}");
-        if let Some(document) = &mut document {
+        if let Some(document) = &document {
             document.put(section)?;
         }
     }

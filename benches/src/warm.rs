@@ -27,7 +27,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
         .map(|asker| commands(&runtime, &redis, asker, effort))
         .collect();
 
-    let mut table = crowds.table(&[("commands each", commands)]);
+    let mut table = crowds.table(&[crowds.processor(64), ("commands each".into(), commands)]);
     note(&mut table, &bench);
     for tasks in [64, 256] {
         let ratio = crowds.ratio(BY_TOKEN, tasks);

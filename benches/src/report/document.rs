@@ -8,55 +8,50 @@ use crate::Failure;
 
 pub(crate) struct Document {
     folder: PathBuf,
-    text: String,
+    /// What measures.
+    machine: String,
     /// Of the commit that is measured.
     when: String,
 }
 
 impl Document {
-    /// Opens the document of this checkout, and says at its head what measures.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or has no place for the head.
-    pub(crate) fn open() -> Result<Self, Failure> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        let mut document = Self {
-            text: fs::read_to_string(folder.join("performance.md"))?,
-            folder,
+    /// The document of this checkout.
+    pub(crate) fn find() -> Self {
+        Self {
+            folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs"),
+            machine: machine::table().to_string(),
             when: machine::when(),
-        };
-        document.replace("machine", &machine::table().to_string())?;
-        Ok(document)
+        }
     }
 
-    /// Writes what a chapter measured in its places.
+    /// Writes what a chapter measured in its places, and at the head by what.
     ///
     /// # Errors
     ///
-    /// If the document lacks a place, or a file cannot be written.
-    pub(crate) fn put(&mut self, section: Section) -> Result<(), Failure> {
+    /// If the document lacks a place, or a file cannot be read or written.
+    pub(crate) fn put(&self, section: Section) -> Result<(), Failure> {
+        let file = self.folder.join("performance.md");
+        // Read each time, since somebody may write prose meanwhile.
+        let mut text = replace(&fs::read_to_string(&file)?, "machine", &self.machine)?;
         for (place, table) in &section.tables {
-            self.replace(place, &format!("{table}\n{}\n", self.when))?;
+            text = replace(&text, place, &format!("{table}\n{}\n", self.when))?;
         }
         for (name, chart) in &section.charts {
             let file = self.folder.join(format!("performance-{name}.svg"));
             fs::write(file, chart.svg()?)?;
         }
-        fs::write(self.folder.join("performance.md"), &self.text)?;
-        Ok(())
+        Ok(fs::write(file, text)?)
     }
+}
 
-    /// What stands between `<!-- place: begin -->` and `<!-- place: end -->`.
-    fn replace(&mut self, place: &str, content: &str) -> Result<(), Failure> {
-        let (begin, end) = (
-            format!("<!-- {place}: begin -->\n"),
-            format!("<!-- {place}: end -->"),
-        );
-        let missing = || format!("docs/performance.md has no place for {place}");
-        let (before, rest) = self.text.split_once(&begin).ok_or_else(missing)?;
-        let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
-        self.text = format!("{before}{begin}\n{content}\n{end}{after}");
-        Ok(())
-    }
+/// The text with other content between `<!-- place: begin -->` and `<!-- place: end -->`.
+fn replace(text: &str, place: &str, content: &str) -> Result<String, Failure> {
+    let (begin, end) = (
+        format!("<!-- {place}: begin -->\n"),
+        format!("<!-- {place}: end -->"),
+    );
+    let missing = || format!("docs/performance.md has no place for {place}");
+    let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{before}{begin}\n{content}\n{end}{after}"))
 }
