@@ -64,7 +64,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     table.target("64 tasks get more", &many.shown(2, ""), many.median > 1.0);
     let chart = Chart {
         title: "Sessions read from PostgreSQL".into(),
-        x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1e4),
+        x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1024.0),
         y: Axis::logarithmic("a second", 1e3, 1e6),
         legend: Corner::UpperLeft,
         series: crowds.curves(),

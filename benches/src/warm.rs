@@ -39,7 +39,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     }
     let chart = Chart {
         title: "Sessions read from Redis".into(),
-        x: Axis::logarithmic("tasks that ask at the same time", 1.0, 1000.0),
+        x: Axis::logarithmic("tasks that ask at the same time", 1.0, 256.0),
         y: Axis::logarithmic("a second", 1e3, 1e6),
         legend: Corner::UpperLeft,
         series: crowds.curves(),

@@ -108,10 +108,10 @@ impl Axis {
         match value {
             0.0 => "0".to_owned(),
             small if small < 0.9 => format!("{small:.4}").trim_end_matches('0').to_owned(),
-            v if v < 9e2 => format!("{v:.0}"),
-            v if v < 9e5 => format!("{:.0}k", v / 1e3),
-            v if v < 9e8 => format!("{:.0}M", v / 1e6),
-            v => format!("{:.0}G", v / 1e9),
+            v if v < 9e2 => tenths(v),
+            v if v < 9e5 => tenths(v / 1e3) + "k",
+            v if v < 9e8 => tenths(v / 1e6) + "M",
+            v => tenths(v / 1e9) + "G",
         }
     }
 
@@ -129,6 +129,11 @@ impl Axis {
             lines: lines.collect(),
         }
     }
+}
+
+/// With one decimal, if that says something.
+fn tenths(value: f64) -> String {
+    format!("{value:.1}").trim_end_matches(".0").to_owned()
 }
 
 /// An axis as the crate that draws it sees it: from one number to another, with lines at some.
