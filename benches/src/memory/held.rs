@@ -97,7 +97,7 @@ pub(crate) fn hold(holds: Holds, sessions: usize) -> Result<(), Failure> {
     // One thread, so that all is counted and comes from one arena.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut config = TierConfig::default();
-    config.hot.capacity = ByteSize::gib(64);
+    config.hot.capacity = ByteSize::mib(640);
     config.hot.ttl = Duration::from_secs(12 * 60 * 60);
     match holds {
         Holds::Ours => {

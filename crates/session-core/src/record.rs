@@ -111,8 +111,8 @@ pub struct User {
 /// What a session holds beyond its head.
 #[derive(Clone, Debug)]
 pub struct Body<D> {
-    /// Where the session lives.
-    pub device: Device,
+    /// Where the session lives; `None` if nothing is known of that.
+    pub device: Option<Box<Device>>,
     /// When the user logged in.
     pub created_at: Timestamp,
     /// The application's own data, or why it could not be read: an error to the handler that

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use session_core::{Body, DataError, Record};
+use session_core::{Body, DataError, Device, Record};
 
 use crate::cold::{RawBody, Row};
 use crate::error::Error;
@@ -80,7 +80,7 @@ impl RawBody {
     pub(crate) fn read<D: SessionData>(self) -> Body<D> {
         Body {
             data: read(&self.data),
-            device: self.device,
+            device: (self.device != Device::default()).then(|| Box::new(self.device)),
             created_at: self.created_at,
         }
     }

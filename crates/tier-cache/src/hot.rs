@@ -6,10 +6,9 @@ mod shelf;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use moka::Expiry;
 use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 use session_core::{Head, KeyHash, SessionId, Stem, Version, WrittenToken};
@@ -33,7 +32,7 @@ pub(crate) struct Hot<D> {
     sessions: Shelf<D>,
     /// Those of them that were asked for last.
     front: Arc<Front<D>>,
-    lookups: Cache<KeyHash, (SessionId, Duration), RandomState>,
+    lookups: Cache<KeyHash, SessionId, RandomState>,
     /// Minted tokens that the database has refused for good.
     refused: Cache<KeyHash, Refusal, RandomState>,
     /// Entries of another [`Generation`] are misses.
@@ -42,7 +41,7 @@ pub(crate) struct Hot<D> {
 
 impl<D: Send + Sync + 'static> Hot<D> {
     pub(crate) fn new(config: &HotConfig) -> Self {
-        /// A lookup entry: moka's part, the key, the id and the lifetime.
+        /// A lookup entry: moka's part, the key and the id.
         const LOOKUP: u32 = 300;
         /// A client that goes on with a token that is over costs one query in this time.
         const REFUSED: Duration = Duration::from_secs(30);
@@ -55,7 +54,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
                     .name("sessions")
                     .max_capacity(capacity)
                     .weigher(|_, entry: &Arc<Entry<D>>| entry.weight())
-                    .expire_after(OwnLifetime)
+                    .time_to_live(config.ttl)
                     .eviction_listener(move |id, _, cause| {
                         // So that the front holds no memory of it; the rest forget themselves.
                         if cause.was_evicted() {
@@ -69,7 +68,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
                 .name("session lookups")
                 .max_capacity(capacity / 4)
                 .weigher(|_, _| LOOKUP)
-                .expire_after(OwnLifetime)
+                .time_to_live(config.ttl)
                 .build_with_hasher(RandomState::default()),
             refused: Cache::builder()
                 .name("refused tokens")
@@ -94,7 +93,8 @@ impl<D: Send + Sync + 'static> Hot<D> {
         self.refused.get(&token)
     }
 
-    /// The session, if an admitted one is here. No I/O, no lock held, nothing allocated.
+    /// The session, if an admitted one is here; for the caller to see whether it is still to be hot.
+    /// No I/O, no lock held, nothing allocated.
     pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry<D>>> {
         let entry = self.sessions.get(id)?;
         (entry.admitted.load(Ordering::Acquire) && self.is_current(&entry)).then_some(entry)
@@ -133,13 +133,13 @@ impl<D: Send + Sync + 'static> Hot<D> {
 
     /// The session that a lookup entry leads to. The caller compares the key with the head.
     pub(crate) fn get_by(&self, key: KeyHash) -> Option<Arc<Entry<D>>> {
-        let (id, _) = self.lookups.get(&key)?;
+        let id = self.lookups.get(&key)?;
         self.get(id)
     }
 
     /// Adds a lookup entry to a session that is here.
     pub(crate) fn remember(&self, key: KeyHash, entry: &Entry<D>) {
-        self.lookups.insert(key, (entry.head().id, entry.lifetime));
+        self.lookups.insert(key, entry.head().id);
     }
 
     /// Keeps a session, unless a newer or fuller one is here already; hands out what is kept, or
@@ -215,51 +215,6 @@ impl<D: Send + Sync + 'static> Hot<D> {
             sessions.entry_count(),
             sessions.weighted_size() + self.lookups.weighted_size() + self.refused.weighted_size(),
         )
-    }
-}
-
-/// Each entry lives as long as it says itself.
-struct OwnLifetime;
-
-impl<D> Expiry<SessionId, Arc<Entry<D>>> for OwnLifetime {
-    fn expire_after_create(
-        &self,
-        _: &SessionId,
-        entry: &Arc<Entry<D>>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(entry.lifetime)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &SessionId,
-        entry: &Arc<Entry<D>>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(entry.lifetime)
-    }
-}
-
-impl Expiry<KeyHash, (SessionId, Duration)> for OwnLifetime {
-    fn expire_after_create(
-        &self,
-        _: &KeyHash,
-        lookup: &(SessionId, Duration),
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(lookup.1)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &KeyHash,
-        lookup: &(SessionId, Duration),
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(lookup.1)
     }
 }
 

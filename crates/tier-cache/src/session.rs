@@ -198,7 +198,12 @@ impl<D> BodyRef<D> {
 
     /// The device that the session was made on.
     pub fn device(&self) -> &Device {
-        &self.device
+        static UNKNOWN: Device = Device {
+            ip: None,
+            user_agent: None,
+            label: None,
+        };
+        self.device.as_deref().unwrap_or(&UNKNOWN)
     }
 }
 

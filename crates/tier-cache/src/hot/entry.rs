@@ -3,7 +3,7 @@
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
-use session_core::{Body, Head, Record, Standing, Timestamp};
+use session_core::{Body, Device, Head, Record, Standing, Timestamp};
 
 use super::Generation;
 use crate::clock::{Moment, Now};
@@ -17,25 +17,28 @@ use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
 pub(crate) struct Entry<D> {
     record: Record<D>,
     /// Bytes that the application's data took in the database.
-    data_len: usize,
-    pub(super) lifetime: Duration,
+    data_len: u32,
     /// From here on it is not hot any more.
     hot_until: Moment,
     /// Whether it could be hot for longer, if it were loaded anew: neither does it end then, nor was it
     /// refused.
     goes_on: bool,
-    /// Milliseconds of the [`Timestamp`] at which it was last used, as far as this node knows; to
-    /// the second.
-    seen: atomic::AtomicI64,
+    /// Milliseconds from the head's `last_seen_at` to its last use, as far as this node knows; to the
+    /// second.
+    seen: atomic::AtomicU32,
     /// The same as far as the database knows, or is about to be told.
-    noted: atomic::AtomicI64,
+    noted: atomic::AtomicU32,
     /// How it stood when the database was read: a *no* that was so already then is final.
     stood: Option<Standing>,
     /// The generation in which it was asked for.
     pub(super) generation: Generation,
     /// Whether the gate admitted it after it was inserted.
     pub(super) admitted: AtomicBool,
-    uses: Uses,
+    /// Nanoseconds of the [`Moment`] at which the window opened in which uses are counted, for
+    /// promotion; at first, when the entry was made.
+    opened: AtomicI64,
+    /// The uses in it.
+    uses: AtomicU32,
 }
 
 impl<D> Entry<D> {
@@ -66,19 +69,18 @@ impl<D> Entry<D> {
             Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(config.ttl),
         };
         let goes_on = lifetime == config.ttl && record.head.is_active;
-        let seen = record.head.last_seen_at.unix_millis();
         Self {
             record,
-            data_len,
-            lifetime,
+            data_len: u32::try_from(data_len).unwrap_or(u32::MAX),
             hot_until: now.moment + lifetime,
             goes_on,
-            seen: atomic::AtomicI64::new(seen),
-            noted: atomic::AtomicI64::new(seen),
+            seen: atomic::AtomicU32::new(0),
+            noted: atomic::AtomicU32::new(0),
             stood: None,
             generation,
             admitted: AtomicBool::new(false),
-            uses: Uses::first(now.moment),
+            opened: AtomicI64::new(now.moment.nanos()),
+            uses: AtomicU32::new(1),
         }
     }
 
@@ -97,7 +99,7 @@ impl<D> Entry<D> {
 
     /// When it was last used, as far as this node knows.
     pub(crate) fn seen(&self) -> Timestamp {
-        Timestamp::from_unix_millis(self.seen.load(Ordering::Relaxed))
+        self.head().last_seen_at + millis(self.seen.load(Ordering::Relaxed))
     }
 
     /// How it stands, its use on this node counted.
@@ -112,17 +114,15 @@ impl<D> Entry<D> {
         if now.since(self.seen()) < GRAIN {
             return false;
         }
-        self.seen.store(now.unix_millis(), Ordering::Relaxed);
+        // Nothing stays hot for the 49 days that there is room for.
+        let since = now.since(self.head().last_seen_at).as_millis();
+        let since = u32::try_from(since).unwrap_or(u32::MAX);
+        self.seen.store(since, Ordering::Relaxed);
         let noted = self.noted.load(Ordering::Relaxed);
-        now.since(Timestamp::from_unix_millis(noted)) >= interval
+        millis(since.saturating_sub(noted)) >= interval
             && self
                 .noted
-                .compare_exchange(
-                    noted,
-                    now.unix_millis(),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(noted, since, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
@@ -152,19 +152,30 @@ impl<D> Entry<D> {
 
     /// The database was not told after all.
     pub(crate) fn touch_again(&self) {
-        let noted = self.head().last_seen_at.unix_millis();
-        self.noted.store(noted, Ordering::Relaxed);
+        self.noted.store(0, Ordering::Relaxed);
     }
 
     /// Counts a use; says how many there were within `window`.
     pub(crate) fn used(&self, now: Moment, window: Duration) -> u32 {
-        self.uses.count(now, window)
+        if now.since(self.opened()) > window {
+            self.opened.store(now.nanos(), Ordering::Relaxed);
+            self.uses.store(1, Ordering::Relaxed);
+            return 1;
+        }
+        self.uses.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether it is the later truth, or the fuller record of the same.
+    fn opened(&self) -> Moment {
+        Moment::from_nanos(self.opened.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is the later truth, or the fuller record of the same; of one that is just made.
     pub(super) fn outranks(&self, other: &Self) -> bool {
         if self.generation < other.generation {
             // Perhaps of a history that the database no longer has.
+            return false;
+        }
+        if self.hot_until <= other.opened() {
             return false;
         }
         let (mine, theirs) = (self.head().version, other.head().version);
@@ -177,39 +188,17 @@ impl<D> Entry<D> {
         const MOKA: usize = 261;
         let user = self.record.head.user.as_ref();
         let strings = user.map_or(0, |user| user.email.len() + user.username.len());
-        let device = self.body().map_or(0, |body| {
-            let device = &body.device;
-            device.user_agent.as_ref().map_or(0, |s| s.len())
+        let device = self.body().and_then(|body| body.device.as_ref());
+        let device = device.map_or(0, |device| {
+            size_of::<Device>()
+                + device.user_agent.as_ref().map_or(0, |s| s.len())
                 + device.label.as_ref().map_or(0, |s| s.len())
         });
-        let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len;
+        let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len as usize;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 
-/// Counts uses in a window of time, for promotion.
-#[derive(Debug)]
-struct Uses {
-    /// Nanoseconds of the [`Moment`] at which the window opened.
-    opened: AtomicI64,
-    count: AtomicU32,
-}
-
-impl Uses {
-    fn first(now: Moment) -> Self {
-        Self {
-            opened: AtomicI64::new(now.nanos()),
-            count: AtomicU32::new(1),
-        }
-    }
-
-    fn count(&self, now: Moment, window: Duration) -> u32 {
-        let opened = Moment::from_nanos(self.opened.load(Ordering::Relaxed));
-        if now.since(opened) > window {
-            self.opened.store(now.nanos(), Ordering::Relaxed);
-            self.count.store(1, Ordering::Relaxed);
-            return 1;
-        }
-        self.count.fetch_add(1, Ordering::Relaxed) + 1
-    }
+fn millis(count: u32) -> Duration {
+    Duration::from_millis(count.into())
 }

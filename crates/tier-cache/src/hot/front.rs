@@ -44,16 +44,17 @@ struct Way<D> {
 pub(crate) struct Ticket(u32);
 
 impl<D> Front<D> {
-    /// Room for about as many sessions as the hot tier of this capacity holds.
+    /// Room for a third to a half of the sessions that the hot tier of this capacity holds: those that
+    /// are asked for most.
     pub(super) fn new(capacity: ByteSize) -> Self {
-        /// Bytes that a session weighs, at least.
-        const SESSION: u64 = 512;
+        /// Bytes that a session weighs, or less.
+        const SESSION: u64 = 1024;
         const LEAST: u64 = 64;
         const MOST: u64 = 1 << 20;
         let buckets = (capacity.as_u64() / SESSION / 2).clamp(LEAST, MOST);
         Self {
             fingerprints: Fingerprints::random(),
-            buckets: (0..buckets.next_power_of_two())
+            buckets: (0..1 << buckets.ilog2())
                 .map(|_| Mutex::default())
                 .collect(),
         }
@@ -101,6 +102,14 @@ impl<D> Front<D> {
         let mut bucket = self.bucket(stem);
         bucket.forgotten = bucket.forgotten.wrapping_add(1);
         bucket.ways = [None, None];
+    }
+
+    /// How many entries it keeps from being freed.
+    #[cfg(test)]
+    pub(super) fn references(&self) -> usize {
+        let buckets = self.buckets.iter();
+        let ways = buckets.map(|bucket| bucket.lock().unwrap().ways.iter().flatten().count());
+        ways.sum()
     }
 
     #[inline]

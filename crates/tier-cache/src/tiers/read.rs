@@ -391,9 +391,7 @@ impl<D: SessionData> Shared<D> {
     /// The same for a token that was accepted before.
     #[inline]
     pub(super) fn known_entry(&self, token: WrittenToken<'_>) -> Option<(Arc<Entry<D>>, Now)> {
-        let known = self.hot_until(Duration::ZERO, |hot| hot.get_known(token));
-        // Moka looks at that itself.
-        known.filter(|(entry, now)| now.moment < entry.hot_until())
+        self.hot_until(Duration::ZERO, |hot| hot.get_known(token))
     }
 
     /// The same so much later. Where the trust was taken away, and has not merely run out, there is
@@ -415,7 +413,7 @@ impl<D: SessionData> Shared<D> {
         let trusted_until = self.fence.trusted_until() + later;
         let entry = get(&self.hot)?;
         let now = self.clock.now();
-        (now.moment < trusted_until).then_some((entry, now))
+        (now.moment < trusted_until.min(entry.hot_until())).then_some((entry, now))
     }
 
     /// For the audit log.

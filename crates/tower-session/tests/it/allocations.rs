@@ -1,5 +1,9 @@
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use axum::body::Body;
+use axum::routing::get;
+use axum::{Extension, Router};
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tower::{Layer, Service, service_fn};
@@ -65,6 +69,38 @@ async fn a_hot_hit_allocates_what_the_extensions_need_for_one_value_and_no_more(
             extensions.count_total
         );
     }
+}
+
+#[tokio::test]
+async fn in_axum_a_hot_hit_allocates_no_more_than_an_extension_does() {
+    let bed = Bed::new().await;
+    let issued = bed.user().await;
+    let extension = async |Extension(_): Extension<Arc<()>>| "ok";
+    let session = async |session: Session<Data>| {
+        let body = session.body_if_here().expect("it is hot");
+        assert!(session.user().is_some() && body.data().is_ok());
+        "ok"
+    };
+    let extended = Router::new()
+        .route("/", get(extension))
+        .layer(Extension(Arc::new(())));
+    let ours = Router::new()
+        .route("/", get(session))
+        .layer(SessionLayer::new(bed.tiers.clone()));
+    let [extended, ours] = [extended, ours].map(|mut app| {
+        let mut counted = || {
+            let mut request = Some(cookie(&issued.access).map(|()| Body::empty()));
+            let measured = allocation_counter::measure(|| {
+                let response = app.call(request.take().unwrap()).now_or_never();
+                assert!(response.unwrap().unwrap().status().is_success());
+            });
+            measured.count_total
+        };
+        // The first two bring the token to the front.
+        (0..3).map(|_| counted()).last().unwrap()
+    });
+    assert!(extended > 0, "allocations are counted");
+    assert!(ours <= extended, "{ours} > {extended}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod bad_input;
 mod binding;
 mod cookie;
 mod extractors;
+mod known;
 mod layer;
 mod outbound;
 mod rotation;
