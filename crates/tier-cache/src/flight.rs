@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::future::{Future, ready};
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -73,6 +74,11 @@ where
         (flight, false)
     }
 
+    /// The load of `key`, if one is under way.
+    pub(crate) fn under_way(&self, key: &K) -> Option<Flight<V>> {
+        lock(&self.loads).get(key).cloned()
+    }
+
     /// Whether fewer than half of those that may be under way are: room for what can wait.
     pub(crate) fn has_room(&self) -> bool {
         lock(&self.loads).len() < self.most.div_ceil(2)
@@ -84,11 +90,95 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let under_way = lock(&self.loads).get(&key).cloned();
-        if let Some(under_way) = under_way {
+        if let Some(under_way) = self.under_way(&key) {
             under_way.await;
         }
         self.run(key, load).0.await
+    }
+}
+
+/// Loads that are done by those who wait for them, one at a time per key: cheaper by a task and two
+/// switches to it, for what may be left undone when all of them go away.
+#[derive(Debug)]
+pub(crate) struct Errands<K, V: Clone> {
+    under_way: Arc<Mutex<UnderWay<K, V>>>,
+}
+
+#[derive(Debug)]
+struct UnderWay<K, V: Clone> {
+    errands: HashMap<K, Errand<V>>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Errand<V: Clone> {
+    number: u64,
+    /// Only those who wait for it keep it.
+    load: WeakShared<BoxFuture<'static, Option<V>>>,
+}
+
+impl<K, V> Errands<K, V>
+where
+    K: Copy + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new() -> Self {
+        let under_way = UnderWay {
+            errands: HashMap::new(),
+            begun: 0,
+        };
+        Self {
+            under_way: Arc::new(Mutex::new(under_way)),
+        }
+    }
+
+    /// The result of the load of `key` that others wait for, or of `load` begun now; and whether
+    /// others began it.
+    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut under_way = lock(&self.under_way);
+        let errand = under_way.errands.get(&key);
+        if let Some(load) = errand.and_then(|errand| errand.load.upgrade()) {
+            return (load, true);
+        }
+        under_way.begun += 1;
+        let number = under_way.begun;
+        let done = Done {
+            key,
+            number,
+            under_way: Arc::clone(&self.under_way),
+        };
+        let load = AssertUnwindSafe(load()).catch_unwind();
+        let load = async move {
+            let value = load.await;
+            // Off the list first: who asks from here on gets a load of its own.
+            drop(done);
+            value.ok()
+        };
+        let flight = load.boxed().shared();
+        let load = flight.downgrade().expect("it was not polled yet");
+        under_way.errands.insert(key, Errand { number, load });
+        (flight, false)
+    }
+}
+
+/// Takes an errand off the list when it is done, or everybody has gone away.
+struct Done<K: Eq + Hash, V: Clone> {
+    key: K,
+    number: u64,
+    under_way: Arc<Mutex<UnderWay<K, V>>>,
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Done<K, V> {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.under_way);
+        // When it was left, another may have been begun already.
+        let own = under_way.errands.get(&self.key);
+        if own.is_some_and(|errand| errand.number == self.number) {
+            under_way.errands.remove(&self.key);
+        }
     }
 }
 
@@ -193,6 +283,42 @@ mod tests {
         assert!(flights.has_room());
         let _one = flights.run(1, std::future::pending::<u32>);
         assert!(!flights.has_room());
+    }
+
+    #[tokio::test]
+    async fn an_errand_is_shared_and_goes_on_when_the_one_who_began_it_goes_away() {
+        let (errands, gate) = (Errands::new(), Arc::new(Notify::new()));
+        let load = || {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                7
+            }
+        };
+        let (mut begun, new) = errands.run(1, load);
+        let (other, joined) = errands.run(1, || async { unreachable!("it is under way") });
+        assert!(!new && joined);
+        assert_eq!((&mut begun).now_or_never(), None);
+        let other = tokio::spawn(other);
+        drop(begun);
+        tokio::task::yield_now().await;
+        gate.notify_one();
+        assert_eq!(other.await.unwrap(), Some(7));
+        assert!(lock(&errands.under_way).errands.is_empty());
+        assert_eq!(errands.run(1, || async { 8 }).0.await, Some(8));
+    }
+
+    #[tokio::test]
+    async fn an_errand_that_everybody_leaves_is_left_and_one_that_panics_is_told() {
+        let errands = Errands::new();
+        let (mut left, _) = errands.run(1, std::future::pending::<u32>);
+        assert_eq!((&mut left).now_or_never(), None);
+        drop(left);
+        assert!(lock(&errands.under_way).errands.is_empty());
+        let (failed, joined) = errands.run(1, || async { panic!("as planned") });
+        assert!(!joined);
+        assert_eq!(failed.await, None);
+        assert!(lock(&errands.under_way).errands.is_empty());
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use crate::warm::{Ends, Term, WarmRecord};
 /// The first tier that a load asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum From {
+    /// Below that, what it has no answer to.
     Warm,
     /// A copy of the database will do, if there is one.
     Cold,
@@ -53,10 +54,21 @@ impl<D> Clone for Landed<D> {
 
 impl<D: SessionData> Shared<D> {
     /// Waits for the load of `key`, which is begun if none is under way; and says whether one
-    /// was.
+    /// was. What Redis answers is dropped if nobody waits for it any more; a load from the database
+    /// lands in any case.
     #[tracing::instrument(level = "debug", name = "session.load", skip(self))]
     pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> (Loaded<D>, bool) {
-        let (flight, joined) = self.flight(key, from);
+        let (flight, joined) = match from {
+            From::Warm if self.warm.is_some() => {
+                let (errand, joined) = self.errands.run(key, || ask(Arc::clone(self), key));
+                match errand.await {
+                    Some(Asked::Loaded(loaded)) => return (loaded, joined),
+                    Some(Asked::Below(flight, under_way)) => (flight, joined || under_way),
+                    None => return (Err(self.too_late()), joined),
+                }
+            }
+            _ => self.flight(key, from),
+        };
         match flight.await {
             Some(loaded) => (loaded, joined),
             // The load panicked, too many are under way, or the runtime is going down.
@@ -87,11 +99,9 @@ impl<D: SessionData> Shared<D> {
                     }
                     return cold(shared, key).await;
                 }
+                // While the warm tier was asked, another load may have landed.
                 if let Some(landed) = hot(&shared, key) {
                     return Ok(landed);
-                }
-                if let Some(loaded) = warm(&shared, key).await {
-                    return loaded;
                 }
                 leased(&shared, key).await
             }
@@ -131,7 +141,39 @@ impl<D: SessionData> Shared<D> {
     }
 }
 
-/// From the hot tier: an earlier load may have landed since the caller looked.
+/// What came of asking the warm tier.
+pub(super) enum Asked<D: SessionData> {
+    Loaded(Loaded<D>),
+    /// It had nothing: the load that asks the tiers below, and whether that was under way before.
+    Below(Flight<Loaded<D>>, bool),
+}
+
+impl<D: SessionData> Clone for Asked<D> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loaded(loaded) => Self::Loaded(loaded.clone()),
+            Self::Below(flight, under_way) => Self::Below(flight.clone(), *under_way),
+        }
+    }
+}
+
+/// Asks the warm tier, unless a load is below it already, or has landed since the caller looked. In this
+/// order, so that however many ask for a session, and whenever, it is asked of Redis once.
+async fn ask<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Asked<D> {
+    if let Some(flight) = shared.flights.under_way(&(key, From::Warm)) {
+        return Asked::Below(flight, true);
+    }
+    if let Some(landed) = hot(&shared, key) {
+        return Asked::Loaded(Ok(landed));
+    }
+    if let Some(loaded) = warm(&shared, key).await {
+        return Asked::Loaded(loaded);
+    }
+    let (flight, under_way) = shared.flight(key, From::Warm);
+    Asked::Below(flight, under_way)
+}
+
+/// From the hot tier.
 fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed<D>> {
     let (entry, _) = shared.hot_entry(key)?;
     Some(Landed {

@@ -61,7 +61,7 @@ use crate::config::TierConfig;
 use crate::data::SessionData;
 use crate::events::{Event, Events, Reason};
 use crate::fence::Fence;
-use crate::flight::Flights;
+use crate::flight::{Errands, Flights};
 use crate::health::Health;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
@@ -69,7 +69,7 @@ use crate::touch::Touch;
 use crate::warm::Warm;
 
 use fills::Fill;
-use load::{From, Loaded};
+use load::{Asked, From, Loaded};
 use reads::Reads;
 use update::Turns;
 
@@ -134,6 +134,8 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) fence: Fence,
     pub(crate) metrics: Metrics,
     flights: Flights<(Key, From), Loaded<D>>,
+    /// Questions to the warm tier.
+    errands: Errands<Key, Asked<D>>,
     pub(crate) reads: Reads,
     /// Microseconds that the last load from the database took.
     load_took: AtomicU32,

@@ -76,7 +76,7 @@ impl<D: SessionData> Tiers<D> {
     /// The session of a token or key, as strict as `session.strictness` of the configuration
     /// says.
     ///
-    /// Cancellation-safe: a load that was begun goes on and lands in the hot tier.
+    /// Cancellation-safe: a load from the database that was begun goes on and lands in the hot tier.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::Flights;
+use crate::flight::{Errands, Flights};
 use crate::hot::Hot;
 use crate::metrics::{Meter, Metrics};
 use crate::prune;
@@ -121,6 +121,7 @@ impl<D: SessionData> TiersBuilder<D> {
             load_took: AtomicU32::new(0),
             store,
             fence: Fence::new(),
+            errands: Errands::new(),
             flights: Flights::new(self.config.cold.max_waiting, tasks.clone()),
             fills,
             places: Arc::new(Semaphore::new(self.config.cold.max_waiting)),

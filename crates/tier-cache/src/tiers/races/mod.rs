@@ -32,7 +32,7 @@ use crate::config::TierConfig;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::Flights;
+use crate::flight::{Errands, Flights};
 use crate::hot::{Entry, Hot};
 use crate::metrics::{Meter, Metrics};
 use crate::sync::schedules;
@@ -97,6 +97,7 @@ impl World {
             load_took: AtomicU32::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
+            errands: Errands::new(),
             flights: Flights::new(1, tasks.clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),
