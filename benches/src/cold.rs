@@ -32,18 +32,12 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     config.session.touch_interval = Duration::from_secs(60 * 60);
     let tiers: Tiers<Basket> =
         runtime.block_on(Tiers::open(config.clone(), TokenKeys::random()))?;
-    config.cold.batch_delay = Duration::ZERO;
-    let hasty: Tiers<Basket> =
-        runtime.block_on(Tiers::open(config.clone(), TokenKeys::random()))?;
     let ids: Arc<[SessionId]> = fill(&database, effort.of(50_000, 5_000))?.into();
 
     let by_hand = runtime.block_on(by_hand::askers(&database, config.cold.pool_size, &ids))?;
     let askers: Vec<Asker> = by_hand
         .into_iter()
-        .chain([
-            ours("**ours**", tiers, Arc::clone(&ids)),
-            ours("**ours**, `batch_delay = \"0s\"`", hasty, ids),
-        ])
+        .chain([ours("**ours**", tiers, ids)])
         .collect();
     let crowds = Crowds::measure(&runtime, &askers, &TASKS, effort);
     let statements: Vec<String> = askers

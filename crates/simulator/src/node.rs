@@ -32,7 +32,6 @@ impl Rules {
         Self {
             statements: cold.load_concurrency.min(cold.pool_size).max(1),
             batch: cold.batch_size,
-            delay: cold.batch_delay.as_secs_f64(),
             takes: setting.statement.as_secs_f64(),
         }
     }

@@ -1,4 +1,4 @@
-//! How a node's loads go together in statements: the rules of `tier-cache/src/tiers/reads.rs`.
+//! How a node's loads go together in statements: the rules of `tier-cache/src/tiers/gather.rs`.
 
 /// The statements of one node.
 #[derive(Debug)]
@@ -6,7 +6,8 @@ pub(crate) struct Reads {
     rules: Rules,
     /// When each that runs will be done.
     running: Vec<f64>,
-    /// The last one, which gathers until it is sent: when that is, and how many it reads.
+    /// The last one that had to wait, and gathers until it is sent: when that is, and how many it
+    /// reads.
     gathering: Option<(f64, usize)>,
 }
 
@@ -16,8 +17,6 @@ pub(crate) struct Rules {
     pub(crate) statements: usize,
     /// Sessions of a statement.
     pub(crate) batch: usize,
-    /// How long one gathers while others run.
-    pub(crate) delay: f64,
     /// How long a statement takes.
     pub(crate) takes: f64,
 }
@@ -36,11 +35,10 @@ impl Reads {
         let Rules {
             statements,
             batch,
-            delay,
             takes,
         } = self.rules;
         if let Some((sent, read)) = &mut self.gathering
-            && now <= *sent
+            && now < *sent
             && *read < batch
         {
             *read += 1;
@@ -55,25 +53,18 @@ impl Reads {
             self.running.swap_remove(first);
             sent = done;
         }
-        if !self.running.is_empty() {
-            sent += delay;
-        }
         self.gathering = Some((sent, 1));
         self.running.push(sent + takes);
         (sent + takes, true)
     }
 }
 
-/// Statements a second on a node that loads so many sessions a second: one that comes while another
-/// runs takes those along that come within the delay; and there is room for so many only.
+/// Statements a second on a node that loads so many sessions a second: as if one statement ran at a
+/// time, that takes so much less as there is room for more.
 pub(crate) fn statements(loads: f64, rules: Rules) -> f64 {
-    let most = rules.statements as f64 / (rules.takes + rules.delay);
-    let mut statements = loads;
-    for _ in 0..100 {
-        let others_run = -(-statements * rules.takes).exp_m1();
-        let next = (loads / (1.0 + others_run * loads * rules.delay)).min(most);
-        statements = 0.5 * (statements + next);
-    }
+    let takes = rules.takes / rules.statements as f64;
+    let nobody_came = (-loads * takes).exp();
+    let statements = loads / (loads * takes + nobody_came);
     statements.max(loads / rules.batch as f64)
 }
 
@@ -88,12 +79,11 @@ mod tests {
     const RULES: Rules = Rules {
         statements: 2,
         batch: 256,
-        delay: 0.001,
         takes: 0.002,
     };
 
     #[test]
-    fn a_lone_one_goes_at_once_and_the_next_gather() {
+    fn those_who_find_room_go_at_once_and_the_others_gather() {
         let mut reads = Reads::new(RULES);
         // In microseconds, by when each is there.
         let mut ask = |micros: f64| {
@@ -101,14 +91,17 @@ mod tests {
             ((there * 1e6).round(), new)
         };
         assert_eq!(ask(0.0), (2000.0, true));
-        assert_eq!(ask(100.0), (3100.0, true));
-        assert_eq!(ask(500.0), (3100.0, false));
-        // Both run: it waits for the first of them, and then for others.
-        assert_eq!(ask(1500.0), (5000.0, true));
-        assert_eq!(ask(2500.0), (5000.0, false));
-        // What is asked for at once goes together.
+        assert_eq!(ask(100.0), (2100.0, true));
+        // Both run: these wait for the first of them.
+        assert_eq!(ask(500.0), (4000.0, true));
+        assert_eq!(ask(1500.0), (4000.0, false));
+        // And this one for the second.
+        assert_eq!(ask(2050.0), (4100.0, true));
+        // What is asked for at once goes at once as well.
         assert_eq!(ask(1e6), (1_002_000.0, true));
-        assert_eq!(ask(1e6), (1_002_000.0, false));
+        assert_eq!(ask(1e6), (1_002_000.0, true));
+        assert_eq!(ask(1e6), (1_004_000.0, true));
+        assert_eq!(ask(1e6), (1_004_000.0, false));
     }
 
     #[test]

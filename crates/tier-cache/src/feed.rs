@@ -77,7 +77,7 @@ impl<D: SessionData> Feed<D> {
                 let bound = shared.config.fence.staleness_bound;
                 shared.fence.trust_until(asked + bound);
                 shared.polled.store(asked.nanos(), Ordering::Relaxed);
-                shared.reads.circuit.answered();
+                shared.reads.circuit().answered();
                 self.failure = None;
             }
             Err(error) => {

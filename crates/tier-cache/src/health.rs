@@ -59,7 +59,7 @@ impl Health {
             warm: warm.map_or(TierState::Off, |warm| TierState::of(warm.is_up())),
             cold: TierState::of(shared.heard.load(Ordering::Relaxed)),
             warm_circuit: warm.map_or(CircuitState::Closed, |warm| warm.circuit()),
-            cold_circuit: shared.reads.circuit.state(),
+            cold_circuit: shared.reads.circuit().state(),
             store: shared.store.kind(),
             feed_lag_ms: lag.map(|lag| lag.as_millis() as u64),
             floors: shared.fence.floors(),

@@ -167,6 +167,22 @@ pub(super) struct WantedMany {
     pub(super) refresh: Vec<Hash>,
 }
 
+impl WantedMany {
+    /// Each list that names any names so many at least: the last one is named again.
+    pub(super) fn at_least(mut self, least: usize) -> Self {
+        fill(&mut self.ids, least);
+        fill(&mut self.access, least);
+        fill(&mut self.refresh, least);
+        self
+    }
+}
+
+fn fill<T: Clone>(list: &mut Vec<T>, least: usize) {
+    if let Some(last) = list.last().cloned() {
+        list.resize(list.len().max(least), last);
+    }
+}
+
 impl From<Vec<Key>> for WantedMany {
     fn from(keys: Vec<Key>) -> Self {
         let mut wanted = Self::default();

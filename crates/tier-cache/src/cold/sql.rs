@@ -36,6 +36,7 @@ use crate::metrics::Meter;
 macro_rules! sql_store {
     (
         $(#[$doc:meta])* $store:ident, $connection:ty, $kind:literal,
+        least_keys: $least_keys:literal,
         lock_user: $lock_user:literal, lock_sessions: $lock_sessions:literal,
         not_idle: $not_idle:literal, touch: $touch:literal,
         revoke_all: $revoke_all:expr,
@@ -69,8 +70,7 @@ macro_rules! sql_store {
             }
 
             /// Runs one statement in a task of its own, which owns the connection until the
-            /// database has answered, so that a caller who goes away leaves no connection in the
-            /// middle of a statement. A connection that ran out of time is thrown away.
+            /// database has answered, so that a caller who goes away changes nothing.
             pub(super) async fn run<T, F>(&self, operation: &'static str, statement: F) -> Result<T, StoreError>
             where
                 T: Send + 'static,
@@ -80,6 +80,62 @@ macro_rules! sql_store {
                 self.run_in(&self.pool, operation, statement).await
             }
 
+            async fn run_in<T, F>(
+                &self,
+                pool: &Pool<$connection>,
+                operation: &'static str,
+                statement: F,
+            ) -> Result<T, StoreError>
+            where
+                T: Send + 'static,
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
+                F: Send + 'static,
+            {
+                self.meter.db_query(operation).increment(1);
+                let (pool, deadlines) = (pool.clone(), self.deadlines);
+                in_task(operation, async move {
+                    Self::ask(&pool, deadlines, operation, statement).await
+                })
+                .await
+            }
+
+            /// The same in the caller's own task. One who goes away costs a connection, so this is for
+            /// what is driven to its end in any case; and for reading, since what comes of it nobody
+            /// knows.
+            async fn run_here<T, F>(
+                &self,
+                pool: &Pool<$connection>,
+                operation: &'static str,
+                statement: F,
+            ) -> Result<T, StoreError>
+            where
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
+            {
+                self.meter.db_query(operation).increment(1);
+                Self::ask(pool, self.deadlines, operation, statement).await
+            }
+
+            /// A connection that ran out of time, or whose asker went away, is thrown away.
+            async fn ask<T, F>(
+                pool: &Pool<$connection>,
+                deadlines: Deadlines,
+                operation: &'static str,
+                statement: F,
+            ) -> Result<T, StoreError>
+            where
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
+            {
+                let mut lent = Lent {
+                    connection: None,
+                    throw_away: |connection| drop(Object::take(connection)),
+                };
+                let connection = deadlines.connected(operation, pool.get()).await?;
+                let connection = lent.connection.insert(connection);
+                let answer = deadlines.answered(operation, statement(connection)).await?;
+                drop(lent.connection.take());
+                answer.map_err(|error| failed(operation, error))
+            }
+
             async fn load_from(
                 &self,
                 pool: &Pool<$connection>,
@@ -87,7 +143,7 @@ macro_rules! sql_store {
                 key: Key,
             ) -> Result<Option<Row>, StoreError> {
                 let wanted = Wanted::from(key);
-                let row = self.run_in(pool, operation, move |connection| {
+                let row = self.run_here(pool, operation, move |connection| {
                     async move {
                         let rows = session_rows!();
                         let row = match wanted {
@@ -117,13 +173,18 @@ macro_rules! sql_store {
                 operation: &'static str,
                 keys: Vec<Key>,
             ) -> Result<Vec<Row>, StoreError> {
-                let WantedMany { ids, access, refresh } = keys.into();
-                let rows = self.run_in(pool, operation, move |connection| {
+                let WantedMany { ids, access, refresh } =
+                    WantedMany::from(keys).at_least($least_keys);
+                let rows = self.run_here(pool, operation, move |connection| {
                     async move {
                         let rows = session_rows!();
                         if access.is_empty() && refresh.is_empty() {
                             let query = rows.filter(sessions::id.eq_any(ids));
                             return query.load::<SessionRow>(connection).await;
+                        }
+                        if ids.is_empty() && refresh.is_empty() {
+                            let query = rows.filter(sessions::access_jti.eq_any(access));
+                            return query.load(connection).await;
                         }
                         let wanted = sessions::id
                             .eq_any(ids)
@@ -135,32 +196,6 @@ macro_rules! sql_store {
                     .boxed()
                 });
                 Ok(rows.await?.into_iter().map(Into::into).collect())
-            }
-
-            async fn run_in<T, F>(
-                &self,
-                pool: &Pool<$connection>,
-                operation: &'static str,
-                statement: F,
-            ) -> Result<T, StoreError>
-            where
-                T: Send + 'static,
-                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
-                F: Send + 'static,
-            {
-                self.meter.db_query(operation).increment(1);
-                let (pool, deadlines) = (pool.clone(), self.deadlines);
-                in_task(operation, async move {
-                    let mut connection = deadlines.connected(operation, pool.get()).await?;
-                    match deadlines.answered(operation, statement(&mut connection)).await {
-                        Answered::InTime(answer) => answer.map_err(|error| failed(operation, error)),
-                        Answered::TooLate(error) => {
-                            drop(Object::take(connection));
-                            Err(error)
-                        }
-                    }
-                })
-                .await
             }
         }
 
@@ -179,15 +214,17 @@ macro_rules! sql_store {
                     if !replica.circuit.may_ask() {
                         return Vec::new();
                     }
-                    let load = async {
+                    let (store, pool) = (self.clone(), replica.pool.clone());
+                    // It goes on when we do not wait any longer.
+                    let load = in_task("load_replica", async move {
                         match keys[..] {
                             [key] => {
-                                let row = self.load_from(&replica.pool, "load_replica", key);
+                                let row = store.load_from(&pool, "load_replica", key);
                                 Ok(Vec::from_iter(row.await?))
                             }
-                            _ => self.load_many_from(&replica.pool, "load_replica", keys).await,
+                            _ => store.load_many_from(&pool, "load_replica", keys).await,
                         }
-                    };
+                    });
                     let rows = match tokio::time::timeout(replica.patience, load).await {
                         Ok(answer) => answer,
                         Err(_) => Err(StoreError::transient(
@@ -533,6 +570,9 @@ sql_store!(
     PostgresStore,
     diesel_async::AsyncPgConnection,
     "postgres",
+    // For a list that it does not know the planner assumes ten keys. One that is shorter it plans
+    // anew each time, for what it believes to gain, and that takes longer than reading the rows.
+    least_keys: 10,
     lock_user: "SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE",
     lock_sessions: "SELECT id FROM sessions WHERE id = $1 \
         OR (user_id = $2 AND is_active AND revoked_at IS NULL) ORDER BY id FOR UPDATE",
@@ -567,6 +607,7 @@ sql_store!(
     SqliteStore,
     diesel_async::sync_connection_wrapper::SyncConnectionWrapper<diesel::SqliteConnection>,
     "sqlite",
+    least_keys: 1,
     // Writes nothing, but makes the transaction one that writes, before it reads.
     lock_user: "UPDATE users SET is_active = is_active WHERE id = $1",
     // Writers are serial: there is nothing to lock.
@@ -593,11 +634,6 @@ pub(super) struct Deadlines {
     pub(super) statement: Duration,
 }
 
-enum Answered<T> {
-    InTime(T),
-    TooLate(StoreError),
-}
-
 impl Deadlines {
     /// A connection: free in the pool, or newly made.
     pub(super) async fn connected<T, E: fmt::Display>(
@@ -621,12 +657,12 @@ impl Deadlines {
         self,
         operation: &'static str,
         statement: impl Future<Output = T>,
-    ) -> Answered<T> {
+    ) -> Result<T, StoreError> {
         /// The database ends a statement by itself; this is for one that has gone silent.
         const GRACE: Duration = Duration::from_millis(250);
         match tokio::time::timeout(self.statement + GRACE, statement).await {
-            Ok(answer) => Answered::InTime(answer),
-            Err(_) => Answered::TooLate(StoreError::transient(
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(StoreError::transient(
                 operation,
                 format_args!(
                     "no answer within cold.statement_timeout ({})",
@@ -634,6 +670,19 @@ impl Deadlines {
                 ),
             )),
         }
+    }
+}
+
+/// A connection, which goes back to its pool only when its statement has been answered.
+struct Lent<C> {
+    /// `None` once it has gone back.
+    connection: Option<C>,
+    throw_away: fn(C),
+}
+
+impl<C> Drop for Lent<C> {
+    fn drop(&mut self) {
+        self.connection.take().map(self.throw_away);
     }
 }
 

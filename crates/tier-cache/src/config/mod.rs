@@ -211,13 +211,6 @@ impl TierConfig {
                 return Err(ConfigError::range(key, value, &format!("from 1 to {most}")));
             }
         }
-        if self.cold.batch_delay > Duration::from_secs(1) {
-            return Err(ConfigError::range(
-                "cold.batch_delay",
-                humantime::format_duration(self.cold.batch_delay),
-                "at most 1s",
-            ));
-        }
         if fence.max_floors < 2 {
             return Err(ConfigError::range(
                 "fence.max_floors",

@@ -163,14 +163,10 @@ pub struct ColdConfig {
     /// Connections at most, to each of the two, beside the one of the feed of changes and the one that `notify`
     /// needs. Default `10`.
     pub pool_size: usize,
-    /// Statements at most that load sessions at the same time; no more than `pool_size`. Default `2`.
+    /// Statements at most that load sessions at the same time; no more than `pool_size`. Default `3`.
     pub load_concurrency: usize,
     /// Sessions at most that one statement loads. Default `256`.
     pub batch_size: usize,
-    /// How long a load waits for others to go along, while some are under way; a lone one never
-    /// waits. Default `1ms`.
-    #[serde(with = "duration")]
-    pub batch_delay: Duration,
     /// Requests at most that wait for a session that is not hot; more are refused at once, as
     /// unavailable. Default `16384`.
     pub max_waiting: usize,
@@ -208,9 +204,8 @@ impl Default for ColdConfig {
             replica_url: None,
             replica_timeout: Duration::from_millis(500),
             pool_size: 10,
-            load_concurrency: 2,
+            load_concurrency: 3,
             batch_size: 256,
-            batch_delay: Duration::from_millis(1),
             max_waiting: 16_384,
             load_timeout: Duration::from_secs(5),
             notify: true,
@@ -362,7 +357,6 @@ impl fmt::Debug for ColdConfig {
             .field("pool_size", &self.pool_size)
             .field("load_concurrency", &self.load_concurrency)
             .field("batch_size", &self.batch_size)
-            .field("batch_delay", &self.batch_delay)
             .field("max_waiting", &self.max_waiting)
             .field("load_timeout", &self.load_timeout)
             .field("notify", &self.notify)

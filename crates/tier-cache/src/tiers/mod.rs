@@ -7,6 +7,7 @@
 //! | `read.rs` | how a session is found: hot, warm, cold |
 //! | `load.rs` | how a session that is not hot is brought there |
 //! | `reads.rs` | how the database is asked for many of them by one statement |
+//! | `gather.rs` | how those who come while it is busy share the next |
 //! | `fills.rs` | how the warm tier is filled with them |
 //! | `places.rs` | how many requests may wait, and for how long |
 //! | `login.rs` | how sessions begin, and go on under another name |
@@ -19,6 +20,7 @@
 //! | `write.rs` | how the caches come to know what was written |
 
 mod fills;
+mod gather;
 mod inspect;
 mod load;
 mod login;

@@ -113,7 +113,7 @@ impl<D: SessionData> TiersBuilder<D> {
         let (fills, left) = fills::channel();
         let (on, of) = (Arc::clone(&store), warm.clone());
         let meter = &metrics.meter;
-        let reads = Reads::together(on, of, &self.config.cold, meter, &tasks, stop.clone());
+        let reads = Reads::together(on, of, &self.config.cold, meter, &tasks);
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,

@@ -38,7 +38,7 @@ impl<D: SessionData> Tiers<D> {
         if shared.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        let circuit = &shared.reads.circuit;
+        let circuit = shared.reads.circuit();
         if !circuit.may_ask() {
             return Err(left_alone().into());
         }

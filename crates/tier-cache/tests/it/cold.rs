@@ -8,6 +8,7 @@ use testbed::Cluster;
 use tier_cache::cold::{Change, ColdStore, NewSession, PostgresStore, SqliteStore};
 use tier_cache::{ColdConfig, StoreError};
 
+use crate::storms::sessions;
 use crate::support::{Cold, eventually, on_both};
 
 on_both!(
@@ -55,6 +56,42 @@ pub(crate) fn new(begins: i64, ends: i64) -> NewSession {
 
 /// The year 2100.
 pub(crate) const LATER: i64 = 4_102_444_800_000;
+
+#[derive(diesel::QueryableByName)]
+struct Plans {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    plans: i64,
+}
+
+/// Statements that load few sessions are prepared, plan and all.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_does_not_plan_a_small_batch_anew_each_time() {
+    const TIMES: usize = 30;
+    let cold = Cold::postgres();
+    let config = ColdConfig {
+        pool_size: 1,
+        ..config(&cold)
+    };
+    let store = PostgresStore::open(&config).unwrap();
+    store.migrate().await.unwrap();
+    let ids = sessions(&cold, 1000);
+    cold.sql("ANALYZE");
+    for size in 2..12 {
+        for n in 0..TIMES {
+            let ids = ids.iter().skip(size * n).take(size);
+            let keys: Vec<Key> = ids.map(|&id| Key::Id(id)).collect();
+            assert_eq!(store.load_many(keys).await.unwrap().len(), size);
+        }
+    }
+    let mut connection = store.pool().get().await.unwrap();
+    let query = diesel::sql_query(
+        "SELECT max(custom_plans) AS plans FROM pg_prepared_statements WHERE statement LIKE '%ANY%'",
+    );
+    let plans = diesel_async::RunQueryDsl::get_result::<Plans>(query, &mut connection).await;
+    let Plans { plans } = plans.unwrap();
+    // The first five, by which PostgreSQL judges whether that gains anything.
+    assert!((1..=5).contains(&plans), "{plans} plans");
+}
 
 async fn several_nodes_migrate_at_once(cold: Cold) {
     let cold = Arc::new(cold);
