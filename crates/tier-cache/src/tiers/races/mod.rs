@@ -10,8 +10,8 @@
 mod broken;
 mod database;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -72,6 +72,8 @@ struct World {
     token: String,
     tiers: Tiers<()>,
     database: Arc<Database>,
+    /// What requests have found, which their handlers hold for longer than all of this takes.
+    held: Mutex<Vec<Arc<Entry<()>>>>,
     seen: Arc<Seen>,
 }
 
@@ -126,6 +128,7 @@ impl World {
                 owned: Arc::new(owned),
             },
             database,
+            held: Mutex::default(),
             seen,
         }
     }
@@ -186,6 +189,7 @@ impl World {
         {
             self.seen.hot.fetch_add(1, Ordering::Relaxed);
             self.served(now.moment);
+            self.held.lock().unwrap().push(entry);
         }
     }
 
