@@ -9,9 +9,12 @@ use crate::sessions::{Basket, Sessions, cookie};
 
 /// Our layer with so many sessions, all of them hot, and their cookies.
 pub(crate) async fn layer(sessions: usize) -> Result<(SessionLayer<Basket>, Vec<String>), Failure> {
-    let (sessions, tokens) = Sessions::with_tokens(sessions);
+    /// Bytes of a session, with some to spare.
+    const SESSION: u64 = 800;
     let mut config = TierConfig::default();
-    config.hot.capacity = ByteSize::gib(64);
+    let needed = ByteSize(sessions as u64 * SESSION);
+    config.hot.capacity = config.hot.capacity.max(needed);
+    let (sessions, tokens) = Sessions::with_tokens(sessions);
     config.hot.ttl = std::time::Duration::from_secs(12 * 60 * 60);
     let tiers = sessions.cached(config).await?;
     Ok((

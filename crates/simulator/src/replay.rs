@@ -175,7 +175,9 @@ impl Replay {
     /// A lookup, and perhaps the fetching of the body.
     fn request(&mut self, node: usize, place: usize, body: bool) {
         let (key, now) = (self.key(place), self.now);
-        let (whole, due) = match self.nodes[node].shelf.get(key, now).copied() {
+        let hot = self.nodes[node].shelf.get(key, now).copied();
+        // Moka may have it for longer than it may be used.
+        let (whole, due) = match hot.filter(|entry| now < entry.ends) {
             Some(entry) if now < entry.ready => {
                 self.counts.cold += 1;
                 (true, false)
@@ -391,7 +393,7 @@ impl Replay {
         let (key, now) = (self.key(place), self.now);
         let noted_again = now + self.setting.lateness().as_secs_f64();
         if let Some(entry) = self.nodes[node].shelf.get(key, now)
-            && entry.ends <= noted_again
+            && (now..=noted_again).contains(&entry.ends)
         {
             self.counts.renewed_in_use += 1;
             self.load(node, place);

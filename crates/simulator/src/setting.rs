@@ -70,7 +70,9 @@ impl Setting {
 
     /// Bytes that moka counts for a session.
     pub(crate) fn weight(&self, whole: bool) -> u32 {
-        let body = self.workload.data + self.workload.device;
+        let Workload { data, device, .. } = self.workload;
+        let known = if device > 0 { sizes::DEVICE } else { 0 };
+        let body = data + device + known;
         sizes::HOT_ENTRY + self.workload.name + if whole { body } else { 0 }
     }
 
