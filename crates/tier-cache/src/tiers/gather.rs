@@ -91,6 +91,18 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         Turn::Later(answered)
     }
 
+    /// Whoever can ask by now does so first, and goes along: as long as more come.
+    async fn let_them_ask(&self) {
+        let mut waiting = self.lock().waiting.len();
+        loop {
+            yield_now().await;
+            let before = std::mem::replace(&mut waiting, self.lock().waiting.len());
+            if waiting <= before || waiting >= self.most {
+                return;
+            }
+        }
+    }
+
     /// `None` if none wait; then the room is given back.
     fn next(&self) -> Option<Batch<Q, A>> {
         let mut state = self.lock();
@@ -130,8 +142,7 @@ struct Rounds<Q: Send + 'static, A: Send + 'static>(Option<Arc<Gather<Q, A>>>);
 impl<Q: Send + 'static, A: Send + 'static> Rounds<Q, A> {
     async fn run(mut self) {
         while let Some(gather) = &self.0 {
-            // Whoever can ask by now does so first, and goes along.
-            yield_now().await;
+            gather.let_them_ask().await;
             match gather.next() {
                 // Those whose answers go down with a panic notice it; the others are to get theirs.
                 Some(batch) => drop(AssertUnwindSafe((gather.read)(batch)).catch_unwind().await),

