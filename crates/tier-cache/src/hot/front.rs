@@ -47,7 +47,7 @@ impl<D> Front<D> {
     /// Room for a third to a half of the sessions that the hot tier of this capacity holds: those that
     /// are asked for most.
     pub(super) fn new(capacity: ByteSize) -> Self {
-        /// Bytes that a session weighs, or less.
+        /// Bytes of capacity for each session that there is room for here.
         const SESSION: u64 = 1024;
         const LEAST: u64 = 64;
         const MOST: u64 = 1 << 20;
