@@ -375,12 +375,14 @@ fn land<D: SessionData>(
         return None;
     }
     let now = shared.clock.now();
-    if let Some(fill) = fill(shared, &row, now)
+    let fill = fill(shared, &row, now);
+    let entry = keep(shared, row, now, generation)?;
+    if let Some(fill) = fill
         && shared.fills.try_send(fill).is_err()
     {
         shared.metrics.fills_dropped.increment(1);
     }
-    keep(shared, row, now, generation)
+    Some(entry)
 }
 
 /// Keeps a row in the hot tier; nothing if the gate refuses it.
