@@ -28,9 +28,9 @@ mod sqlite;
 
 pub use existing::existing;
 #[cfg(feature = "postgres")]
-pub use sql::PostgresStore;
+pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
-pub use sql::SqliteStore;
+pub use sqlite::SqliteStore;
 pub use store::{
     Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
     Rotation, Row, Scope, StoreStats, WhenFull,

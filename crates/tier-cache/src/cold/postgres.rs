@@ -1,4 +1,4 @@
-//! How one connects to PostgreSQL.
+//! The store in PostgreSQL: what it is made of, and how one connects to it.
 
 use std::sync::Arc;
 
@@ -17,12 +17,29 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::listen::Listener;
 use super::replica::Replica;
-use super::sql::{Deadlines, PostgresStore};
+use super::sql::Deadlines;
 use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// Sessions in PostgreSQL 13 or newer, spoken in Rust.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pub(super) pool: Pool<AsyncPgConnection>,
+    /// The feed's own connection. In one queue with the loads it would come too late just when there
+    /// are many, the node would go blind, and all its hits would be loads too.
+    pub(super) feed: Pool<AsyncPgConnection>,
+    pub(super) deadlines: Deadlines,
+    pub(super) meter: Meter,
+    /// Where the database tells of changes by itself.
+    pub(super) listener: Listener,
+    /// A copy that takes cold reads, if there is one.
+    pub(super) replica: Option<Arc<Replica>>,
+    /// The schema that the tables are in, if not the connection's own.
+    namespace: Option<Namespace>,
+}
 
 impl PostgresStore {
     /// A store at `config.url`, in the schema that `config.namespace` names; connects when it is
@@ -100,6 +117,11 @@ impl PostgresStore {
             meter,
             replica,
         })
+    }
+
+    /// The pool, for an application that keeps tables of its own beside the sessions.
+    pub fn pool(&self) -> &Pool<AsyncPgConnection> {
+        &self.pool
     }
 
     /// Brings the tables to the newest version. Several nodes may do so at once.

@@ -322,7 +322,7 @@ pub(super) struct RevokedRow {
 
 /// Counts a user's sessions that can be accepted. Binds: when, whose.
 macro_rules! count_live {
-    ($not_idle:literal) => {
+    ($not_idle:expr) => {
         concat!(
             "SELECT count(*) AS count FROM sessions WHERE is_active AND revoked_at IS NULL \
                 AND expires_at > $1 AND user_id = $2 AND ",
@@ -341,7 +341,7 @@ pub(super) struct CountRow {
 
 /// Binds: when, whose, how many are to stay. Those that are over count for nothing.
 macro_rules! revoke_oldest {
-    ($not_idle:literal) => {
+    ($not_idle:expr) => {
         concat!(
             "UPDATE sessions SET is_active = false, revoked_at = $1 WHERE id IN (\
                 SELECT id FROM sessions WHERE is_active AND revoked_at IS NULL AND user_id = $2 \

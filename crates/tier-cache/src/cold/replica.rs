@@ -7,8 +7,13 @@ use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
+use session_core::Key;
 
+use super::postgres::PostgresStore;
+use super::sql::in_task;
+use super::store::Row;
 use crate::circuit::{Circuit, Says};
+use crate::error::StoreError;
 use crate::metrics::Meter;
 
 /// A replica, and when it is worth asking.
@@ -30,6 +35,46 @@ impl Replica {
             pool,
             patience,
             circuit: Circuit::new(1, says, meter.circuit("replica")),
+        }
+    }
+}
+
+impl PostgresStore {
+    /// What the replica holds of these keys; nothing if it does not say so in time.
+    pub(super) async fn load_from_replica(&self, keys: Vec<Key>) -> Vec<Row> {
+        let Some(replica) = &self.replica else {
+            return Vec::new();
+        };
+        if !replica.circuit.may_ask() {
+            return Vec::new();
+        }
+        let (store, pool) = (self.clone(), replica.pool.clone());
+        // It goes on when we do not wait any longer.
+        let load = in_task("load_replica", async move {
+            match keys[..] {
+                [key] => {
+                    let row = store.load_from(&pool, "load_replica", key);
+                    Ok(Vec::from_iter(row.await?))
+                }
+                _ => store.load_many_from(&pool, "load_replica", keys).await,
+            }
+        });
+        let rows = match tokio::time::timeout(replica.patience, load).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::transient(
+                "load_replica",
+                "no answer within cold.replica_timeout",
+            )),
+        };
+        match rows {
+            Ok(rows) => {
+                replica.circuit.answered();
+                rows
+            }
+            Err(reason) => {
+                replica.circuit.failed(&reason);
+                Vec::new()
+            }
         }
     }
 }

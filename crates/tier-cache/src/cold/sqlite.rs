@@ -1,4 +1,4 @@
-//! How one connects to SQLite, which is bundled.
+//! The store in SQLite, which is bundled: what it is made of, and how one connects to it.
 
 use std::path::Path;
 
@@ -12,12 +12,25 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
 
-use super::sql::{Deadlines, SqliteStore, in_task};
+use super::sql::{Deadlines, in_task};
 use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// SQLite, spoken from another thread.
+pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
+
+/// Sessions in a SQLite file, for one machine: all processes open the same file.
+#[derive(Clone)]
+pub struct SqliteStore {
+    pub(super) pool: Pool<AsyncSqliteConnection>,
+    /// The feed's own connection, as in PostgreSQL.
+    pub(super) feed: Pool<AsyncSqliteConnection>,
+    pub(super) deadlines: Deadlines,
+    pub(super) meter: Meter,
+}
 
 impl SqliteStore {
     /// A store in the file that `config.url` names, or with `config.namespace` in one beside it:
@@ -73,6 +86,11 @@ impl SqliteStore {
             deadlines,
             meter: Meter::of(config.namespace.as_ref()),
         })
+    }
+
+    /// The pool, for an application that keeps tables of its own beside the sessions.
+    pub fn pool(&self) -> &Pool<SyncConnectionWrapper<SqliteConnection>> {
+        &self.pool
     }
 
     /// Brings the tables to the newest version. Several processes may do so at once.
