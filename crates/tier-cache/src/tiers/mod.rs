@@ -13,6 +13,7 @@
 //! | `login.rs` | how sessions begin, and go on under another name |
 //! | `warm_up.rs` | how many are loaded before anybody asks for them |
 //! | `update.rs` | how what a session holds is changed |
+//! | `turns.rs` | how those who change one session at once go one after the other |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
 //! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
 //! | `inspect.rs` | what each tier holds of a session, and what the gate says of it |
@@ -33,6 +34,7 @@ mod refresh;
 mod revoke;
 mod start;
 mod stats;
+mod turns;
 mod update;
 mod warm_up;
 mod write;
@@ -73,7 +75,7 @@ use crate::warm::Warm;
 use fills::Fill;
 use load::{Asked, From, Loaded};
 use reads::Reads;
-use update::Turns;
+use turns::Turns;
 
 /// How often a change is tried against others' changes of the same session. Each time one of those
 /// who try succeeds; but it need not be fair, and there is one who tries per node, see [`Turns`].

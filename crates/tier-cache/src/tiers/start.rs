@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::reads::Reads;
-use super::update::Turns;
+use super::turns::Turns;
 use super::{Owned, Shared, Tiers, fills};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;

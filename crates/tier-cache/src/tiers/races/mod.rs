@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use self::broken::Rule;
 use self::database::{Database, SESSION};
 use super::reads::Reads;
-use super::update::Turns;
+use super::turns::Turns;
 use super::{Owned, Shared, Shown, Tiers, fills};
 use crate::clock::{Clock, Moment, Now};
 use crate::config::TierConfig;
