@@ -1,32 +1,56 @@
 //! One load per key at a time: late-comers share it, and nobody's leaving fails it.
 
 use std::collections::HashMap;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
-use tokio::sync::oneshot;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::{self, SetOnce};
 use tokio_util::task::TaskTracker;
 
-/// A load that is under way; `None` if it panicked, if too many are under way, or the runtime is
-/// going down.
-pub(crate) type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+/// A load that is under way.
+pub(crate) struct Flight<V>(Arc<SetOnce<Option<V>>>);
 
 type Loads<K, V> = Mutex<HashMap<K, Flight<V>>>;
+
+impl<V: Clone> Flight<V> {
+    fn new() -> Self {
+        Self(Arc::new(SetOnce::new()))
+    }
+
+    /// What it brought; `None` if it panicked, if too many were under way, or the runtime is going
+    /// down.
+    pub(crate) async fn landed(self) -> Option<V> {
+        self.0.wait().await.clone()
+    }
+
+    fn land(&self, value: Option<V>) {
+        // Nobody else lands it.
+        let _ = self.0.set(value);
+    }
+}
+
+impl<V> Clone for Flight<V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 /// The loads under way, by key.
 ///
 /// A load runs in a task of its own, so that a caller who goes away neither fails the others
 /// nor stops the result from landing.
-#[derive(Debug)]
 pub(crate) struct Flights<K, V: Clone> {
     loads: Arc<Loads<K, V>>,
     /// How many may be under way: callers who go away leave theirs behind.
     most: usize,
     tasks: TaskTracker,
+    /// A load may be begun outside of it.
+    runtime: Handle,
 }
 
 impl<K, V> Flights<K, V>
@@ -34,16 +58,17 @@ where
     K: Copy + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(most: usize, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(most: usize, tasks: TaskTracker, runtime: Handle) -> Self {
         Self {
             loads: Arc::default(),
             most,
             tasks,
+            runtime,
         }
     }
 
-    /// The result of the load of `key` that is under way, or of `load` started now; and whether
-    /// it was under way, so that it may know less than one started now.
+    /// The load of `key` that is under way, or `load` started now; and whether it was under way, so
+    /// that it may know less than one started now.
     pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
     where
         F: Future<Output = V> + Send + 'static,
@@ -52,25 +77,23 @@ where
         if let Some(under_way) = loads.get(&key) {
             return (under_way.clone(), true);
         }
+        let flight = Flight::new();
         if loads.len() >= self.most {
-            return (ready(None).boxed().shared(), false);
+            flight.land(None);
+            return (flight, false);
         }
-        let (landed, landing) = oneshot::channel();
-        let flight = landing.map(Result::ok).boxed().shared();
         loads.insert(key, flight.clone());
         // A runtime that is going down drops the task here and now, and its `Landing` locks.
         drop(loads);
         let landing = Landing {
             key,
             loads: Arc::clone(&self.loads),
+            flight: flight.clone(),
+            value: None,
         };
         let load = load();
-        self.tasks.spawn(async move {
-            let value = load.await;
-            // Off the list first: who asks from here on gets a load of its own.
-            drop(landing);
-            let _ = landed.send(value);
-        });
+        let load = async move { landing.with(load.await) };
+        self.tasks.spawn_on(load, &self.runtime);
         (flight, false)
     }
 
@@ -91,30 +114,73 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         if let Some(under_way) = self.under_way(&key) {
-            under_way.await;
+            under_way.landed().await;
         }
-        self.run(key, load).0.await
+        self.run(key, load).0.landed().await
+    }
+}
+
+/// Lands a load when it ends, however it ends.
+struct Landing<K: Eq + Hash, V: Clone> {
+    key: K,
+    loads: Arc<Loads<K, V>>,
+    flight: Flight<V>,
+    value: Option<V>,
+}
+
+impl<K: Eq + Hash, V: Clone> Landing<K, V> {
+    fn with(mut self, value: V) {
+        self.value = Some(value);
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        // Off the list first: who asks from here on gets a load of its own.
+        lock(&self.loads).remove(&self.key);
+        self.flight.land(self.value.take());
     }
 }
 
 /// Loads that are done by those who wait for them, one at a time per key: cheaper by a task and two
 /// switches to it, for what may be left undone when all of them go away.
-#[derive(Debug)]
-pub(crate) struct Errands<K, V: Clone> {
+pub(crate) struct Errands<K, V> {
     under_way: Arc<Mutex<UnderWay<K, V>>>,
 }
 
-#[derive(Debug)]
-struct UnderWay<K, V: Clone> {
-    errands: HashMap<K, Errand<V>>,
-    begun: u64,
+struct UnderWay<K, V> {
+    errands: HashMap<K, (Number, Weak<Errand<V>>)>,
+    begun: Number,
 }
 
-#[derive(Debug)]
-struct Errand<V: Clone> {
-    number: u64,
-    /// Only those who wait for it keep it.
-    load: WeakShared<BoxFuture<'static, Option<V>>>,
+type Number = u64;
+
+/// A load that its waiters do.
+pub(crate) struct Errand<V> {
+    /// One of them is at it; when that one goes away, the next takes over.
+    load: sync::Mutex<BoxFuture<'static, Option<V>>>,
+    done: SetOnce<Option<V>>,
+}
+
+impl<V: Clone> Errand<V> {
+    /// What it brought; `None` if it panicked.
+    pub(crate) async fn done(&self) -> Option<V> {
+        let mut load = match self.load.try_lock() {
+            Ok(load) => load,
+            Err(_) => tokio::select! {
+                biased;
+                value = self.done.wait() => return value.clone(),
+                load = self.load.lock() => load,
+            },
+        };
+        if let Some(value) = self.done.get() {
+            return value.clone();
+        }
+        let value = (&mut *load).await;
+        // Whoever has the lock is alone.
+        let _ = self.done.set(value.clone());
+        value
+    }
 }
 
 impl<K, V> Errands<K, V>
@@ -132,20 +198,19 @@ where
         }
     }
 
-    /// The result of the load of `key` that others wait for, or of `load` begun now; and whether
-    /// others began it.
-    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
+    /// The load of `key` that others wait for, or `load` begun now; and whether others began it.
+    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Arc<Errand<V>>, bool)
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut under_way = lock(&self.under_way);
         let errand = under_way.errands.get(&key);
-        if let Some(load) = errand.and_then(|errand| errand.load.upgrade()) {
-            return (load, true);
+        if let Some(errand) = errand.and_then(|(_, errand)| errand.upgrade()) {
+            return (errand, true);
         }
         under_way.begun += 1;
         let number = under_way.begun;
-        let done = Done {
+        let listed = Listed {
             key,
             number,
             under_way: Arc::clone(&self.under_way),
@@ -154,43 +219,34 @@ where
         let load = async move {
             let value = load.await;
             // Off the list first: who asks from here on gets a load of its own.
-            drop(done);
+            drop(listed);
             value.ok()
         };
-        let flight = load.boxed().shared();
-        let load = flight.downgrade().expect("it was not polled yet");
-        under_way.errands.insert(key, Errand { number, load });
-        (flight, false)
+        let errand = Arc::new(Errand {
+            load: sync::Mutex::new(load.boxed()),
+            done: SetOnce::new(),
+        });
+        let listed = (number, Arc::downgrade(&errand));
+        under_way.errands.insert(key, listed);
+        (errand, false)
     }
 }
 
 /// Takes an errand off the list when it is done, or everybody has gone away.
-struct Done<K: Eq + Hash, V: Clone> {
+struct Listed<K: Eq + Hash, V> {
     key: K,
-    number: u64,
+    number: Number,
     under_way: Arc<Mutex<UnderWay<K, V>>>,
 }
 
-impl<K: Eq + Hash, V: Clone> Drop for Done<K, V> {
+impl<K: Eq + Hash, V> Drop for Listed<K, V> {
     fn drop(&mut self) {
         let mut under_way = lock(&self.under_way);
         // When it was left, another may have been begun already.
         let own = under_way.errands.get(&self.key);
-        if own.is_some_and(|errand| errand.number == self.number) {
+        if own.is_some_and(|(number, _)| *number == self.number) {
             under_way.errands.remove(&self.key);
         }
-    }
-}
-
-/// Takes a load off the list when it ends, however it ends.
-struct Landing<K: Eq + Hash, V: Clone> {
-    key: K,
-    loads: Arc<Loads<K, V>>,
-}
-
-impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
-    fn drop(&mut self) {
-        lock(&self.loads).remove(&self.key);
     }
 }
 
@@ -200,14 +256,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
 
     use tokio::sync::Notify;
 
     use super::*;
 
     fn flights() -> Flights<u8, u32> {
-        Flights::new(2, TaskTracker::new())
+        Flights::new(2, TaskTracker::new(), Handle::current())
     }
 
     #[tokio::test]
@@ -219,11 +277,11 @@ mod tests {
         };
         let ((one, new), (two, joined)) = (flights.run(1, load), flights.run(1, load));
         assert!(!new && joined);
-        assert_eq!((one.await, two.await), (Some(1), Some(1)));
+        assert_eq!((one.landed().await, two.landed().await), (Some(1), Some(1)));
         while !lock(&flights.loads).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(flights.run(1, load).0.await, Some(2));
+        assert_eq!(flights.run(1, load).0.landed().await, Some(2));
     }
 
     #[tokio::test]
@@ -238,7 +296,7 @@ mod tests {
         });
         let joined = flights.run(1, || async { unreachable!("it is under way") });
         drop(begun);
-        assert_eq!(joined.0.await, Some(7));
+        assert_eq!(joined.0.landed().await, Some(7));
         landed.notified().await;
     }
 
@@ -254,7 +312,7 @@ mod tests {
                 number
             }
         };
-        let early = flights.run(1, load).0;
+        let early = flights.run(1, load).0.landed();
         let (one, two) = (flights.run_fresh(1, load), flights.run_fresh(1, load));
         let release = async {
             for _ in 0..2 {
@@ -272,7 +330,7 @@ mod tests {
         let waits = || std::future::pending::<u32>();
         let (_one, _two) = (flights.run(1, waits), flights.run(2, waits));
         let refused = flights.run(3, || async { unreachable!("there is no room for it") });
-        assert_eq!(refused.0.await, None);
+        assert_eq!(refused.0.landed().await, None);
         let (_, joined) = flights.run(1, || async { unreachable!("it is under way") });
         assert!(joined);
     }
@@ -285,6 +343,17 @@ mod tests {
         assert!(!flights.has_room());
     }
 
+    #[test]
+    fn a_load_may_be_begun_outside_the_runtime() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let flights = runtime.block_on(async { flights() });
+        let (flight, _) = flights.run(1, || async { 7 });
+        assert_eq!(runtime.block_on(flight.landed()), Some(7));
+        drop(runtime);
+        let (gone, _) = flights.run(1, || async { 8 });
+        assert_eq!(gone.landed().now_or_never(), Some(None));
+    }
+
     #[tokio::test]
     async fn an_errand_is_shared_and_goes_on_when_the_one_who_began_it_goes_away() {
         let (errands, gate) = (Errands::new(), Arc::new(Notify::new()));
@@ -295,29 +364,78 @@ mod tests {
                 7
             }
         };
-        let (mut begun, new) = errands.run(1, load);
+        let (errand, new) = errands.run(1, load);
         let (other, joined) = errands.run(1, || async { unreachable!("it is under way") });
         assert!(!new && joined);
+        let mut begun = errand.done().boxed();
         assert_eq!((&mut begun).now_or_never(), None);
-        let other = tokio::spawn(other);
+        let other = tokio::spawn(async move { other.done().await });
+        tokio::task::yield_now().await;
         drop(begun);
+        drop(errand);
         tokio::task::yield_now().await;
         gate.notify_one();
         assert_eq!(other.await.unwrap(), Some(7));
         assert!(lock(&errands.under_way).errands.is_empty());
-        assert_eq!(errands.run(1, || async { 8 }).0.await, Some(8));
+        assert_eq!(errands.run(1, || async { 8 }).0.done().await, Some(8));
+    }
+
+    /// How often a task was woken.
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_in_the_moment_of_the_answer_is_woken_if_the_one_at_it_goes_away_then() {
+        let errands = Errands::new();
+        let woken = Arc::new(Woken::default());
+        type Waiting = BoxFuture<'static, Option<u32>>;
+        let other: Arc<Mutex<Option<Waiting>>> = Arc::default();
+        let load = {
+            let (other, woken) = (Arc::clone(&other), Arc::clone(&woken));
+            let mut answered = false;
+            poll_fn(move |task| {
+                if answered {
+                    return Poll::Ready(7);
+                }
+                // The answer comes while this one looks for it, and wakes whoever is known to wait;
+                // then another one comes to look.
+                answered = true;
+                task.waker().wake_by_ref();
+                let waker = Waker::from(Arc::clone(&woken));
+                let mut other = lock(&other);
+                let other = other.as_mut().expect("it is put there below").as_mut();
+                assert!(other.poll(&mut Context::from_waker(&waker)).is_pending());
+                Poll::Pending
+            })
+        };
+        let (errand, _) = errands.run(1, || load);
+        let (joined, _) = errands.run(1, std::future::pending);
+        *lock(&other) = Some(async move { joined.done().await }.boxed());
+        let mut at_it = errand.done().boxed();
+        assert_eq!((&mut at_it).now_or_never(), None);
+        woken.0.store(0, Ordering::SeqCst);
+        drop(at_it);
+        assert!(woken.0.load(Ordering::SeqCst) > 0);
+        let other = lock(&other).take().expect("it still waits");
+        assert_eq!(other.await, Some(7));
     }
 
     #[tokio::test]
     async fn an_errand_that_everybody_leaves_is_left_and_one_that_panics_is_told() {
         let errands = Errands::new();
-        let (mut left, _) = errands.run(1, std::future::pending::<u32>);
-        assert_eq!((&mut left).now_or_never(), None);
+        let (left, _) = errands.run(1, std::future::pending::<u32>);
+        assert_eq!(left.done().now_or_never(), None);
         drop(left);
         assert!(lock(&errands.under_way).errands.is_empty());
         let (failed, joined) = errands.run(1, || async { panic!("as planned") });
         assert!(!joined);
-        assert_eq!(failed.await, None);
+        assert_eq!(failed.done().await, None);
         assert!(lock(&errands.under_way).errands.is_empty());
     }
 
@@ -325,10 +443,10 @@ mod tests {
     async fn a_load_that_panics_is_told_to_its_waiters_and_is_not_kept() {
         let flights = flights();
         let failed = flights.run(1, || async { panic!("as planned") });
-        assert_eq!(failed.0.await, None);
+        assert_eq!(failed.0.landed().await, None);
         while !lock(&flights.loads).is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(flights.run(1, || async { 3 }).0.await, Some(3));
+        assert_eq!(flights.run(1, || async { 3 }).0.landed().await, Some(3));
     }
 }

@@ -61,7 +61,7 @@ impl<D: SessionData> Shared<D> {
         let (flight, joined) = match from {
             From::Warm if self.warm.is_some() => {
                 let (errand, joined) = self.errands.run(key, || ask(Arc::clone(self), key));
-                match errand.await {
+                match errand.done().await {
                     Some(Asked::Loaded(loaded)) => return (loaded, joined),
                     Some(Asked::Below(flight, under_way)) => (flight, joined || under_way),
                     None => return (Err(self.too_late()), joined),
@@ -69,7 +69,7 @@ impl<D: SessionData> Shared<D> {
             }
             _ => self.flight(key, from),
         };
-        match flight.await {
+        match flight.landed().await {
             Some(loaded) => (loaded, joined),
             // The load panicked, too many are under way, or the runtime is going down.
             None => (Err(self.too_late()), joined),

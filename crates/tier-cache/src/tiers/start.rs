@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 
 use session_core::TokenKeys;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -122,7 +123,11 @@ impl<D: SessionData> TiersBuilder<D> {
             store,
             fence: Fence::new(),
             errands: Errands::new(),
-            flights: Flights::new(self.config.cold.max_waiting, tasks.clone()),
+            flights: Flights::new(
+                self.config.cold.max_waiting,
+                tasks.clone(),
+                Handle::current(),
+            ),
             fills,
             places: Arc::new(Semaphore::new(self.config.cold.max_waiting)),
             clock: self.clock.unwrap_or_else(Clock::system),

@@ -11,13 +11,14 @@ mod broken;
 mod database;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use futures_util::FutureExt as _;
 use session_core::{Key, TokenKeys, TokenKind, WrittenToken};
 use shuttle::thread;
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,6 +57,12 @@ struct Race {
     by_token: bool,
     broken: Option<Rule>,
 }
+
+/// For loads behind a request's back, of which these worlds have none.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.build().expect("it needs nothing")
+});
 
 /// What was seen in all schedules together.
 #[derive(Debug, Default)]
@@ -100,7 +107,7 @@ impl World {
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
             errands: Errands::new(),
-            flights: Flights::new(1, tasks.clone()),
+            flights: Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),
             clock,
