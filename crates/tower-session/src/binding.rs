@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
+use session_core::SessionId;
 use tier_cache::{Reason, Refusal, Session, SessionData, Strictness};
 
-use crate::absence::Absence;
 use crate::layer::Shared;
 use crate::step_up::{Demand, StepUp};
 
@@ -28,8 +28,12 @@ pub(crate) type Hook<D> = dyn Fn(&Session<D>, &HeaderMap, &Extensions) -> Bindin
 /// What becomes of a session.
 pub(crate) enum Verdict {
     Pass,
+    /// The hook cannot be asked before the session's body is here.
+    Incomplete,
     StepUp(StepUp),
     Revoke,
+    /// A layer further out has revoked it, or tried to.
+    TurnedAway,
 }
 
 impl<D: SessionData> Shared<D> {
@@ -45,6 +49,9 @@ impl<D: SessionData> Shared<D> {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Verdict {
+        if self.lacks_body(session) {
+            return Verdict::Incomplete;
+        }
         let binding = self.binding.as_deref();
         let step_up = |demand| Verdict::StepUp(StepUp::new(session.id(), demand));
         match binding.map_or(Binding::Allow, |bound| bound(session, headers, extensions)) {
@@ -55,14 +62,31 @@ impl<D: SessionData> Shared<D> {
         if !self.demand.is_met_by(session) {
             return step_up(self.demand);
         }
-        match extensions.get::<Absence>() {
-            // What a layer further out demands of this session, this one does not waive.
-            Some(Absence::StepUp(outer)) if outer.session() == session.id() => {
-                Verdict::StepUp(*outer)
-            }
-            _ => Verdict::Pass,
+        // What a layer further out demands of this session, this one does not waive.
+        let outer = extensions.get::<TurnedAway>();
+        match outer.and_then(|outer| outer.0.iter().find(|it| it.session == session.id())) {
+            None => Verdict::Pass,
+            Some(Away { unless, .. }) => unless.map_or(Verdict::TurnedAway, Verdict::StepUp),
         }
     }
+}
+
+/// The sessions that were turned away, in the request's extensions: no layer inside hands them out, be
+/// they of several layers, and even if they could not be revoked.
+#[derive(Clone, Default)]
+struct TurnedAway(Vec<Away>);
+
+#[derive(Clone, Copy)]
+struct Away {
+    session: SessionId,
+    /// What would be enough; nothing for one that is to be revoked.
+    unless: Option<StepUp>,
+}
+
+/// Has the layers inside turn a session away too.
+pub(crate) fn turn_away(extensions: &mut Extensions, session: SessionId, unless: Option<StepUp>) {
+    let away = extensions.get_or_insert_default::<TurnedAway>();
+    away.0.push(Away { session, unless });
 }
 
 /// The session with all that the hook may want to compare. A tier may keep the head of a session
@@ -80,8 +104,13 @@ pub(crate) async fn whole<D: SessionData>(
         }
         session = shared.tiers.confirm(session, Strictness::Row).await?;
     }
+    Err(undecided())
+}
+
+/// The body does not come.
+pub(crate) fn undecided() -> Refusal {
     let retry_after = Duration::from_secs(1);
-    Err(Refusal::Unavailable { retry_after })
+    Refusal::Unavailable { retry_after }
 }
 
 /// Revokes a session that the hook has turned away. It is refused even if the database fails: the

@@ -9,7 +9,7 @@ use tier_cache::{Refusal, SessionData};
 use tower_service::Service;
 
 use crate::absence::Absence;
-use crate::binding::{Verdict, revoke};
+use crate::binding::{Verdict, revoke, turn_away, undecided};
 use crate::outbound::Outbound;
 use crate::service::admit;
 use crate::session::Session;
@@ -103,12 +103,15 @@ where
                     let found = match ready!(finding.as_mut().poll(cx)) {
                         Err(refusal) => Err(Absence::Refused(refusal)),
                         Ok(session) => {
-                            let request = &waiting.request;
+                            let request = &mut waiting.request;
                             let (headers, extensions) = (request.headers(), request.extensions());
                             match outbound.shared.judge(&session, headers, extensions) {
                                 Verdict::Pass => Ok(Session::from(session)),
+                                Verdict::Incomplete => Err(Absence::Refused(undecided())),
                                 Verdict::StepUp(step_up) => Err(Absence::StepUp(step_up)),
+                                Verdict::TurnedAway => Err(Absence::Refused(Refusal::Revoked)),
                                 Verdict::Revoke => {
+                                    turn_away(request.extensions_mut(), session.id(), None);
                                     *finding = Box::pin(revoke(session));
                                     continue;
                                 }

@@ -7,7 +7,7 @@ use tier_cache::{Credential, Refusal, SessionData, Strictness};
 use tower_service::Service;
 
 use crate::absence::Absence;
-use crate::binding::{Verdict, revoke, whole};
+use crate::binding::{Verdict, revoke, turn_away, whole};
 use crate::future::{Finding, ResponseFuture};
 use crate::layer::Shared;
 use crate::outbound::{Outbound, Shown};
@@ -42,30 +42,39 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = self.shared.local();
+        let mut judged = None;
         if let Some(session) = known(shared, &request) {
-            request.extensions_mut().insert(session);
-            let outbound = Outbound::new(Arc::clone(shared), Shown::Nothing);
-            return ResponseFuture::inner(self.inner.call(request), outbound);
+            match shared.judge(&session, request.headers(), request.extensions()) {
+                Verdict::Pass => {
+                    request.extensions_mut().insert(Session::from(session));
+                    let outbound = Outbound::new(Arc::clone(shared), Shown::Nothing);
+                    return ResponseFuture::inner(self.inner.call(request), outbound);
+                }
+                verdict => judged = Some((session, verdict)),
+            }
         }
-        let (looked_up, shown) = look_up(shared, &request);
+        let (looked_up, shown) = look_up(shared, &request, judged);
         let mut outbound = Outbound::new(Arc::clone(shared), shown);
-        match looked_up {
+        let finding = match looked_up {
             LookedUp::Decided(found) => {
                 outbound.decided(&found, request.headers());
-                match admit(&mut request, found, shared.required) {
+                return match admit(&mut request, found, shared.required) {
                     Ok(()) => ResponseFuture::inner(self.inner.call(request), outbound),
                     Err(absence) => ResponseFuture::refused(absence, outbound),
-                }
+                };
             }
-            LookedUp::Here => ResponseFuture::inner(self.inner.call(request), outbound),
-            LookedUp::Finding(finding) => {
-                // The service that was polled ready goes into the future; a clone of it is
-                // polled before the next request.
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::finding(finding, request, ready, outbound)
+            LookedUp::Here => return ResponseFuture::inner(self.inner.call(request), outbound),
+            LookedUp::Condemned(session) => {
+                turn_away(request.extensions_mut(), session.id(), None);
+                Box::pin(revoke(session))
             }
-        }
+            LookedUp::Finding(finding) => finding,
+        };
+        // The service that was polled ready goes into the future; a clone of it is polled before the
+        // next request.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        ResponseFuture::finding(finding, request, ready, outbound)
     }
 }
 
@@ -96,12 +105,17 @@ enum LookedUp<D: SessionData> {
     Decided(Result<Session<D>, Absence>),
     /// By a layer further out; it is in the extensions.
     Here,
+    /// It is to be revoked.
+    Condemned(tier_cache::Session<D>),
     Finding(Finding<D>),
 }
 
-/// The session of a request as most are: a token that was accepted a moment ago, of a session that
-/// is hot, and nothing to be judged but that. Of all others [`look_up`] says what is to be done.
-fn known<D: SessionData, B>(shared: &Shared<D>, request: &Request<B>) -> Option<Session<D>> {
+/// The session of a request as most are: of a token that was accepted a moment ago, and hot. Of all
+/// others [`look_up`] says what is to be done.
+fn known<D: SessionData, B>(
+    shared: &Shared<D>,
+    request: &Request<B>,
+) -> Option<tier_cache::Session<D>> {
     let (headers, extensions) = (request.headers(), request.extensions());
     if shared.strictness != Strictness::Trust
         || shared.tiers.keys().has_retired()
@@ -109,44 +123,36 @@ fn known<D: SessionData, B>(shared: &Shared<D>, request: &Request<B>) -> Option<
     {
         return None;
     }
-    let token = shared
-        .sources
-        .iter()
-        .find_map(|source| source.written(headers))?;
-    let session = shared.tiers.try_known(token?)?;
-    let passes = !shared.lacks_body(&session)
-        && matches!(shared.judge(&session, headers, extensions), Verdict::Pass);
-    passes.then(|| Session::from(session))
+    let mut sources = shared.sources.iter();
+    let token = sources.find_map(|source| source.written(headers))?;
+    shared.tiers.try_known(token?)
 }
 
+/// What is to be done with a request, whose session may have been [known] and judged already.
 fn look_up<D: SessionData, B>(
     shared: &Arc<Apart<Shared<D>>>,
     request: &Request<B>,
+    judged: Option<(tier_cache::Session<D>, Verdict)>,
 ) -> (LookedUp<D>, Shown) {
     let (headers, extensions) = (request.headers(), request.extensions());
     let outer = extensions.get::<Session<D>>();
     // A session of other tiers that happen to hold the same type of data is none of ours.
     let ours = outer.filter(|session| session.tiers().same_as(&shared.tiers));
-    let confirming = |session: &Session<D>| {
-        let confirming = confirm(Arc::clone(shared), session.clone().into_inner());
+    let confirming = |session: &tier_cache::Session<D>| {
+        let confirming = confirm(Arc::clone(shared), session.clone());
         LookedUp::Finding(Box::pin(confirming))
     };
-    let barred = |session: &Session<D>| {
-        if shared.lacks_body(session) {
-            return Some(confirming(session));
-        }
-        match shared.judge(session, headers, extensions) {
-            Verdict::Pass => None,
-            Verdict::StepUp(step_up) => Some(LookedUp::Decided(Err(Absence::StepUp(step_up)))),
-            Verdict::Revoke => {
-                let revoking = revoke(session.clone().into_inner());
-                Some(LookedUp::Finding(Box::pin(revoking)))
-            }
-        }
+    let judge = |session: &tier_cache::Session<D>| shared.judge(session, headers, extensions);
+    let barred = |session: &tier_cache::Session<D>, verdict| match verdict {
+        Verdict::Pass => None,
+        Verdict::Incomplete => Some(confirming(session)),
+        Verdict::StepUp(step_up) => Some(LookedUp::Decided(Err(Absence::StepUp(step_up)))),
+        Verdict::Revoke => Some(LookedUp::Condemned(session.clone())),
+        Verdict::TurnedAway => Some(LookedUp::Decided(Err(Absence::Refused(Refusal::Revoked)))),
     };
     let barred_here = match ours.filter(|_| shared.strictness == Strictness::Trust) {
         None => None,
-        Some(session) => match barred(session) {
+        Some(session) => match barred(session, judge(session)) {
             None => return (LookedUp::Here, Shown::Nothing),
             barred => barred,
         },
@@ -182,12 +188,26 @@ fn look_up<D: SessionData, B>(
         }
         Some((_, Ok(credential))) => credential,
     };
-    if shared.strictness == Strictness::Trust
-        && let Some(found) = shared.tiers.try_hot(&credential)
-    {
-        let found = found.map(Session::from).map_err(Absence::Refused);
-        let barred = found.as_ref().ok().and_then(barred);
-        return (barred.unwrap_or(LookedUp::Decided(found)), shown);
+    if shared.strictness == Strictness::Trust {
+        let judged = judged.map(|(session, verdict)| Ok((session, verdict)));
+        let hot = || {
+            let found = shared.tiers.try_hot(&credential)?;
+            Some(found.map(|session| {
+                let verdict = judge(&session);
+                (session, verdict)
+            }))
+        };
+        match judged.or_else(hot) {
+            None => {}
+            Some(Err(refusal)) => {
+                return (LookedUp::Decided(Err(Absence::Refused(refusal))), shown);
+            }
+            Some(Ok((session, verdict))) => {
+                let barred = barred(&session, verdict);
+                let passes = || LookedUp::Decided(Ok(Session::from(session)));
+                return (barred.unwrap_or_else(passes), shown);
+            }
+        }
     }
     let finding = find(Arc::clone(shared), credential);
     (LookedUp::Finding(Box::pin(finding)), shown)
@@ -222,6 +242,9 @@ pub(crate) fn admit<D: SessionData, B>(
         }
         Err(absence) if required => return Err(absence),
         Err(absence) => {
+            if let Absence::StepUp(step_up) = &absence {
+                turn_away(request.extensions_mut(), step_up.session(), Some(*step_up));
+            }
             // A session of a layer further out that this layer could not confirm.
             request.extensions_mut().remove::<Session<D>>();
             request.extensions_mut().insert(absence);

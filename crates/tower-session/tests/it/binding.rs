@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http::header::{SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, Request, StatusCode};
 use testbed::Redis;
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_session::{
-    Binding, Event, Login, Reason, SessionCookie, SessionLayer, Strictness, Tier, Tiers, tier_cache,
+    Binding, Event, Login, Reason, SessionCookie, SessionLayer, Source, Strictness, Tier, Tiers,
+    tier_cache,
 };
 
 use crate::support::{Bed, Data, Seen, call, cookie, inner, request, seen};
@@ -240,6 +241,73 @@ async fn a_layer_inside_does_not_find_what_one_further_out_has_turned_away() {
         .service(service_fn(inner));
     let found = seen(&mut service, cookie(&clerk.access)).await;
     assert_eq!(found, Seen::Session(clerk.session.id(), Tier::Hot));
+}
+
+#[tokio::test]
+async fn a_layer_inside_does_not_find_a_session_that_could_not_be_revoked() {
+    let bed = Bed::new().await;
+    let issued = bed.guest().await;
+    // So that it is a known token for the layer inside.
+    let plain = SessionLayer::new(bed.tiers.clone());
+    let mut alone = plain.clone().layer(service_fn(inner));
+    for _ in 0..2 {
+        let found = seen(&mut alone, cookie(&issued.access)).await;
+        assert_eq!(found, Seen::Session(issued.session.id(), Tier::Hot));
+    }
+    bed.store.unplug();
+    let mut service = ServiceBuilder::new()
+        .layer(says(&bed.tiers, Binding::Revoke))
+        .layer(plain)
+        .service(service_fn(inner));
+    let refused = Seen::Refused("the session was revoked".into());
+    for _ in 0..2 {
+        assert_eq!(seen(&mut service, cookie(&issued.access)).await, refused);
+    }
+}
+
+#[tokio::test]
+async fn what_two_layers_have_turned_away_a_third_does_not_find() {
+    let bed = Bed::new().await;
+    let (one, other) = (bed.guest().await, bed.guest().await);
+    let (plain, stern) = (
+        SessionLayer::new(bed.tiers.clone()),
+        says(&bed.tiers, Binding::Reauthenticate),
+    );
+    let mut service = ServiceBuilder::new()
+        .layer(stern.clone().sources([Source::cookie(SessionCookie::NAME)]))
+        .layer(stern.sources([Source::bearer()]))
+        .layer(plain)
+        .service(service_fn(inner));
+    let mut both = cookie(&one.access);
+    let bearer = format!("Bearer {}", &*other.access.expose());
+    both.headers_mut()
+        .insert(AUTHORIZATION, bearer.parse().unwrap());
+    let found = seen(&mut service, both).await;
+    assert_eq!(found, Seen::StepUp(one.session.id()));
+}
+
+#[tokio::test]
+async fn a_hook_is_asked_once_for_a_request_that_it_turns_away() {
+    let bed = Bed::new().await;
+    let issued = bed.guest().await;
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    let layer = SessionLayer::new(bed.tiers.clone()).binding(move |_, _, _| {
+        match counted.fetch_add(1, Ordering::SeqCst) {
+            // Then the token is known.
+            0..3 => Binding::Allow,
+            _ => Binding::Reauthenticate,
+        }
+    });
+    let mut service = layer.layer(service_fn(inner));
+    for time in 1..=3 {
+        let found = seen(&mut service, cookie(&issued.access)).await;
+        assert_eq!(found, Seen::Session(issued.session.id(), Tier::Hot));
+        assert_eq!(asked.load(Ordering::SeqCst), time);
+    }
+    let found = seen(&mut service, cookie(&issued.access)).await;
+    assert_eq!(found, Seen::StepUp(issued.session.id()));
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]
