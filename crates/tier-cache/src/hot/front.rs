@@ -64,8 +64,8 @@ impl<D> Front<D> {
     /// the account by which it keeps what is used most.
     #[inline]
     pub(super) fn get(&self, token: WrittenToken<'_>) -> Option<(Arc<Entry<D>>, bool)> {
-        /// Of so many hits one. Odd, so that two that take turns both have theirs told.
-        const TOLD: u8 = 15;
+        /// Of so many hits one. A prime, so that of those who take turns here none goes untold.
+        const TOLD: u8 = 17;
         let known = self.fingerprints.of(token);
         let mut bucket = self.bucket(token.stem());
         let way = bucket.ways.iter().flatten().find(|way| way.token == known);

@@ -1,9 +1,11 @@
 //! What each tier holds of a session, and what the gate says of it: for operators.
 
+use std::sync::Arc;
+
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp};
 
 use super::Tiers;
-use crate::cold::Row;
+use crate::cold::{ColdStore, Row};
 use crate::data::SessionData;
 use crate::error::Error;
 use crate::fence::{Admission, Gate};
@@ -58,8 +60,11 @@ impl<D: SessionData> Tiers<D> {
     pub async fn inspect(&self, key: Key) -> Result<Inspection, Error> {
         let shared = self.shared();
         // Of the changes none, but what stands beside them.
-        let now = shared.store.changes(Mark::new(i64::MAX), 1).await?;
-        let row = shared.store.load(key).await?;
+        let look = async move |store: Arc<dyn ColdStore>| {
+            let now = store.changes(Mark::new(i64::MAX), 1).await?;
+            Ok((now, store.load(key).await?))
+        };
+        let (now, row) = shared.ask(look).await?;
         let at = shared.clock.now().wall;
         let mut id = match (&row, key) {
             (Some(row), _) => Some(row.head.id),

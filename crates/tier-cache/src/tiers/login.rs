@@ -10,7 +10,7 @@ use session_core::{
 use super::places::Place;
 use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
-use crate::cold::{Created, Limit, NewSession, Row};
+use crate::cold::{ColdStore, Created, Limit, NewSession, Row};
 use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
 use crate::events::{Event, Reason, Renewal};
@@ -261,7 +261,8 @@ impl<D: SessionData> Tiers<D> {
     /// The row of a session, if that can be accepted now.
     pub(super) async fn row(&self, id: SessionId) -> Result<Row, Error> {
         let shared = self.shared();
-        let Some(row) = shared.store.load(Key::Id(id)).await? else {
+        let load = async move |store: Arc<dyn ColdStore>| store.load(Key::Id(id)).await;
+        let Some(row) = shared.ask(load).await? else {
             return Err(Refusal::Unknown.into());
         };
         match row.head.standing(shared.clock.now().wall) {

@@ -6,6 +6,7 @@
 //! | `start.rs` | how they are opened |
 //! | `read.rs` | how a session is found: hot, warm, cold |
 //! | `load.rs` | how a session that is not hot is brought there |
+//! | `asking.rs` | how the database is asked for a caller who may go away |
 //! | `reads.rs` | how the database is asked for many of them by one statement |
 //! | `gather.rs` | how those who come while it is busy share the next |
 //! | `fills.rs` | how the warm tier is filled with them |
@@ -20,6 +21,7 @@
 //! | `stats.rs` | how much each tier holds |
 //! | `write.rs` | how the caches come to know what was written |
 
+mod asking;
 mod fills;
 mod gather;
 mod inspect;

@@ -8,6 +8,7 @@ use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind, WrittenT
 use super::load::{From, Landed};
 use super::{Shared, Tiers};
 use crate::clock::Now;
+use crate::cold::ColdStore;
 use crate::config::{Promotion, Strictness};
 use crate::data::SessionData;
 use crate::error::Refusal;
@@ -223,7 +224,9 @@ impl<D: SessionData> Tiers<D> {
             Strictness::Trust => Ok(session),
             Strictness::Version => {
                 let asked = shared.clock.now().moment;
-                let version = shared.store.version(session.id()).await;
+                let id = session.id();
+                let version = async move |store: Arc<dyn ColdStore>| store.version(id).await;
+                let version = shared.ask(version).await;
                 let version = version.map_err(|error| shared.unavailable(&error))?;
                 if shared.clock.now().moment >= asked + shared.config.fence.staleness_bound {
                     return Err(shared.too_late());

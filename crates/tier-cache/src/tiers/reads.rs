@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::{Head, Key};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::gather::{self, Gather, Turn};
@@ -58,6 +60,8 @@ pub(crate) struct Reads {
     queue: Option<Queue>,
     /// The same for the copy of the database.
     copy: Option<Queue>,
+    /// How long a request waits for that.
+    patience: Duration,
 }
 
 impl Reads {
@@ -68,6 +72,7 @@ impl Reads {
             primary: Primary::new(store, None, &Meter::default()),
             queue: None,
             copy: None,
+            patience: Duration::MAX,
         }
     }
 
@@ -99,6 +104,7 @@ impl Reads {
             primary,
             queue: Some(Gather::new(statements, most, tasks.clone(), read)),
             copy,
+            patience: config.replica_timeout,
         }
     }
 
@@ -107,13 +113,18 @@ impl Reads {
         &self.primary.circuit
     }
 
-    /// The row that a key leads to, by a statement that begins after this is called.
+    /// The row that a key leads to, by a statement that begins after this is called. To be asked in a
+    /// task that is driven to its end, as [`ColdStore`] has it.
     pub(super) async fn read(&self, key: Key, leased: Leased) -> Answer {
-        let question = Question { key, leased };
+        let mut question = Question { key, leased };
         let _room = match self.queue.as_ref().map(|queue| queue.turn(question)) {
             Some(Turn::Later(answered)) => match answered.await {
                 Ok(answer) => return answer,
-                Err(_) => None,
+                Err(_) => {
+                    // The batch was lost; the lease may be ours since.
+                    question.leased = Leased::NotAsked;
+                    None
+                }
             },
             Some(Turn::Now(room)) => Some(room),
             None => None,
@@ -121,8 +132,14 @@ impl Reads {
         self.primary.read(question).await
     }
 
-    /// The row as a copy of the database has it, if there is one and it has.
+    /// The row as a copy of the database has it, if there is one, and it has, and says so in time.
     pub(super) async fn read_copy(&self, key: Key) -> Option<Row> {
+        // Its turn is waited for no longer either.
+        let row = timeout(self.patience, self.read_copy_in_turn(key));
+        row.await.ok().flatten()
+    }
+
+    async fn read_copy_in_turn(&self, key: Key) -> Option<Row> {
         let leased = Leased::NotAsked;
         let question = Question { key, leased };
         let _room = match self.copy.as_ref().map(|copy| copy.turn(question)) {
@@ -190,12 +207,23 @@ impl Primary {
             Ok(rows) => answer_each(batch, &rows),
             // One of them may be why: what its row holds is nothing to the others.
             Err(error) if !error.transient && batch.len() > 1 => {
-                for Asked { question, answer } in batch {
-                    let row = self.store.load(question.key).await;
-                    let _ = answer.send(row.map(Into::into));
-                }
+                self.read_one_by_one(batch).await;
             }
             Err(error) => answer_all(batch, &error),
+        }
+    }
+
+    /// As long as the database answers at all.
+    async fn read_one_by_one(&self, batch: Vec<Asked>) {
+        let mut batch = batch.into_iter();
+        while let Some(Asked { question, answer }) = batch.next() {
+            let row = self.store.load(question.key).await;
+            self.note(row.as_ref().err());
+            let silent = row.as_ref().err().filter(|error| error.transient).cloned();
+            let _ = answer.send(row.map(Into::into));
+            if let Some(error) = silent {
+                return answer_all(batch, &error);
+            }
         }
     }
 
@@ -225,7 +253,7 @@ fn answer_each(batch: Vec<Asked>, rows: &[Row]) {
     }
 }
 
-fn answer_all(batch: Vec<Asked>, error: &StoreError) {
+fn answer_all(batch: impl IntoIterator<Item = Asked>, error: &StoreError) {
     for asked in batch {
         let _ = asked.answer.send(Err(error.clone()));
     }

@@ -11,7 +11,7 @@ use session_core::{Device, Key, SessionId, Standing, Timestamp, UserId, Version}
 use super::places::Place;
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
-use crate::cold::Scope;
+use crate::cold::{ColdStore, Scope};
 use crate::data::SessionData;
 use crate::error::Error;
 use crate::events::{Event, Reason};
@@ -176,7 +176,8 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let _place = shared.place_to_write()?;
         let now = shared.clock.now().wall;
-        let rows = shared.store.list(user, now, MOST).await?.into_iter();
+        let list = async move |store: Arc<dyn ColdStore>| store.list(user, now, MOST).await;
+        let rows = shared.ask(list).await?.into_iter();
         let valid = rows.filter(|row| row.head.standing(now) == Standing::Valid);
         let listed = valid.map(|row| Listed {
             id: row.head.id,

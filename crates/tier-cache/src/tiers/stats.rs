@@ -1,9 +1,11 @@
 //! How much each tier holds: for operators.
 
+use std::sync::Arc;
+
 use session_core::Timestamp;
 
 use super::Tiers;
-use crate::cold::StoreStats;
+use crate::cold::{ColdStore, StoreStats};
 use crate::data::SessionData;
 use crate::error::Error;
 use crate::health::Health;
@@ -36,7 +38,8 @@ impl<D: SessionData> Tiers<D> {
     pub async fn stats(&self) -> Result<Stats, Error> {
         let shared = self.shared();
         let at = shared.clock.now().wall;
-        let store = shared.store.stats(at).await?;
+        let count = async move |store: Arc<dyn ColdStore>| store.stats(at).await;
+        let store = shared.ask(count).await?;
         let warm = match &shared.warm {
             Some(warm) => warm.stats().await,
             None => None,

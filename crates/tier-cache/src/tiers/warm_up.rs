@@ -1,6 +1,7 @@
 //! Loading sessions before anybody asks for them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::fills::Fill;
 use super::load::{fill, keep};
 use super::{Shared, Tiers};
+use crate::cold::ColdStore;
 use crate::data::SessionData;
 use crate::error::Error;
 
@@ -96,7 +98,8 @@ impl<D: SessionData> Tiers<D> {
             Which::These(ids) => ids.into(),
             Which::Recent(most) => {
                 let now = shared.clock.now().wall;
-                shared.store.recent(now, most).await?.into()
+                let recent = async move |store: Arc<dyn ColdStore>| store.recent(now, most).await;
+                shared.ask(recent).await?.into()
             }
         };
         let step = shared
@@ -129,7 +132,8 @@ impl<D: SessionData> Shared<D> {
     /// Brings sessions into the hot tier and the warm one; says how many.
     async fn bring(&self, keys: Vec<Key>) -> Result<u64, Error> {
         let generation = self.hot.generation();
-        let mut rows = self.store.load_many(keys).await?;
+        let load = async move |store: Arc<dyn ColdStore>| store.load_many(keys).await;
+        let mut rows = self.ask(load).await?;
         let now = self.clock.now();
         for row in &rows {
             self.fence.saw(row.lineage, row.head.as_of);

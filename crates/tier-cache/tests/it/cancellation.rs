@@ -7,9 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use tier_cache::{ByteSize, Login, Refusal, Tiers};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use session_core::Key;
+use tier_cache::cold::ColdStore;
+use tier_cache::{ByteSize, Login, Refusal, Tiers, WarmUp};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::slow::Slow;
 use crate::support::{Basket, Cold, Service, eventually, on_both};
 
 on_both!(requests_that_are_cancelled_anywhere_cross_no_answers,);
@@ -27,6 +33,42 @@ async fn polled<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
         }
     })
     .await
+}
+
+/// As a home-made store may expect, and so that the bundled one loses no connection.
+#[tokio::test]
+async fn what_the_store_is_asked_is_driven_to_its_end_when_the_asker_goes_away() {
+    let service = Service::new(Cold::sqlite());
+    let store = Slow::on(&service.cold, Semaphore::MAX_PERMITS >> 1).await;
+    let node = Tiers::<Basket>::builder(service.quiet(), service.keys())
+        .store(Arc::clone(&store) as Arc<dyn ColdStore>)
+        .start()
+        .await
+        .unwrap();
+    let issued = node.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    let askers: [BoxFuture<'_, ()>; 5] = [
+        node.refresh(&issued.refresh).map(drop).boxed(),
+        node.rotate(&issued.session).map(drop).boxed(),
+        node.name_device(id, "phone").map(drop).boxed(),
+        node.warm_up(WarmUp::these([id]), |_| ()).map(drop).boxed(),
+        node.inspect(Key::Id(id)).map(drop).boxed(),
+    ];
+    store.stop();
+    for (number, mut asker) in askers.into_iter().enumerate() {
+        let (asked, answered) = (store.read(), store.answered());
+        eventually("the store is asked", async || {
+            assert!((&mut asker).now_or_never().is_none(), "asker {number}");
+            store.read() > asked
+        })
+        .await;
+        drop(asker);
+        store.answer(1);
+        eventually("the store has answered", async || {
+            store.answered() > answered
+        })
+        .await;
+    }
 }
 
 /// A small generator, so that the schedule is the same each time.

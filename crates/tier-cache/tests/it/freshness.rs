@@ -1,6 +1,7 @@
 //! Who asks the database itself is not answered by a copy of it, whatever else is under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::SessionId;
 use tier_cache::cold::ColdStore;
@@ -8,6 +9,9 @@ use tier_cache::{Login, Refusal, Session, Strictness, Tier, Tiers};
 
 use crate::slow::Slow;
 use crate::support::{Basket, Cold, Service, eventually};
+
+/// No test takes so long.
+const LONG: Duration = Duration::from_secs(120);
 
 struct Bed {
     store: Arc<Slow>,
@@ -20,7 +24,10 @@ impl Bed {
     /// A node with a copy of the database as it is now, that hears of no change for a while.
     async fn new(service: &Service, id: SessionId) -> Self {
         let store = Slow::with_copy(&service.cold, id).await;
-        let reader = Tiers::builder(service.quiet(), service.keys())
+        let mut config = service.quiet();
+        config.cold.load_timeout = LONG;
+        config.cold.replica_timeout = LONG;
+        let reader = Tiers::builder(config, service.keys())
             .store(Arc::clone(&store) as Arc<dyn ColdStore>)
             .start()
             .await
@@ -82,4 +89,30 @@ async fn a_new_token_is_not_refused_by_a_copy_that_another_asks() {
     // It is remembered too, for half a minute, as what no later change can make good again.
     let again = bed.reader.find(newer.access).await;
     assert!(found.is_ok() && again.is_ok(), "{found:?}, then {again:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_does_not_answer_is_not_waited_for_whosever_the_store_is() {
+    let service = Service::new(Cold::postgres());
+    let writer = service.quiet_node().await;
+    let issued = writer.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    let store = Slow::with_copy(&service.cold, id).await;
+    let mut config = service.quiet();
+    config.warm.url = None;
+    // So that there is a queue for the copy, with room for one.
+    config.cold.replica_url = Some("postgres://nobody.invalid/".into());
+    config.cold.load_concurrency = 1;
+    config.cold.batch_size = 1;
+    config.cold.load_timeout = LONG;
+    let reader = Tiers::<Basket>::builder(config, service.keys())
+        .store(Arc::clone(&store) as Arc<dyn ColdStore>)
+        .start()
+        .await
+        .unwrap();
+    let refresh = session_core::Key::Refresh(service.keys().hash(&issued.refresh));
+    // Each is a load of its own, and the second waits for the first one's room.
+    let (one, other) = tokio::join!(reader.find(id), reader.find(refresh));
+    assert!(one.is_ok() && other.is_ok(), "{one:?}, {other:?}");
+    assert!(store.copy_asked() > 0);
 }

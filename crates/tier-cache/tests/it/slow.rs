@@ -21,6 +21,8 @@ pub(crate) struct Slow {
     inner: Arc<dyn ColdStore>,
     /// Loads that were read and wait for their permit.
     read: AtomicUsize,
+    /// Those of them that had their answer.
+    answered: AtomicUsize,
     answers: Semaphore,
     /// What a copy of the database holds, if there is one; it stands still.
     copy: Option<Row>,
@@ -46,6 +48,7 @@ impl Slow {
         Arc::new(Self {
             inner,
             read: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             answers: Semaphore::new(answers),
             copy,
             asked: AtomicUsize::new(0),
@@ -68,6 +71,11 @@ impl Slow {
         self.read.load(Ordering::SeqCst)
     }
 
+    /// How many loads have been driven to their end.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// Answers so many more loads.
     pub(crate) fn answer(&self, more: usize) {
         self.answers.add_permits(more);
@@ -81,6 +89,7 @@ impl Slow {
     async fn when_it_may<T>(&self, answer: T) -> T {
         self.read.fetch_add(1, Ordering::SeqCst);
         self.answers.acquire().await.unwrap().forget();
+        self.answered.fetch_add(1, Ordering::SeqCst);
         answer
     }
 }
@@ -96,7 +105,7 @@ impl ColdStore for Slow {
         let Some(copy) = &self.copy else {
             return Vec::new();
         };
-        assert_eq!(keys, [Key::Id(copy.head.id)]);
+        assert_eq!(keys.len(), 1, "one at a time");
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.copy_answers.acquire().await.unwrap().forget();
         vec![copy.clone()]

@@ -53,9 +53,8 @@ macro_rules! asking {
                 .await
             }
 
-            /// The same in the caller's own task. One who goes away costs a connection, so this is for
-            /// what is driven to its end in any case; and for reading, since what comes of it nobody
-            /// knows.
+            /// The same in the caller's own task, which drives it to its end in any case: one who goes
+            /// away costs a connection.
             pub(super) async fn run_here<T, F>(
                 &self,
                 pool: &Pool<$connection>,
