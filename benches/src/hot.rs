@@ -1,6 +1,7 @@
 //! What a hot hit costs over the service alone.
 
 mod curve;
+mod layers;
 mod recipe;
 mod threads;
 
@@ -23,6 +24,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     Ok(one_by_one(&runtime, effort)?
+        .and(layers::measure(&runtime, effort)?)
         .and(threads::measure(&runtime, effort)?)
         .and(curve::measure(&runtime, effort)?))
 }

@@ -113,7 +113,7 @@ fn at(runtime: &Runtime, effort: Effort, sessions: usize) -> Result<Vec<Spread>,
 }
 
 /// Keys and values of the size of ours.
-fn moka(sessions: usize) -> Run {
+pub(super) fn moka(sessions: usize) -> Run {
     let cache: Cache<SessionId, Arc<[u64; 40]>, RandomState> = Cache::builder()
         .max_capacity(u64::MAX)
         .time_to_live(Duration::from_secs(12 * 60 * 60))

@@ -124,7 +124,11 @@ where
 }
 
 /// One request after another, each with the next cookie.
-fn one_after_another<S, B, R>(mut service: S, cookies: Arc<[String]>, body: fn() -> B) -> Run
+pub(super) fn one_after_another<S, B, R>(
+    mut service: S,
+    cookies: Arc<[String]>,
+    body: fn() -> B,
+) -> Run
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
     B: 'static,
@@ -144,11 +148,11 @@ where
     })
 }
 
-async fn bare(_: Request<()>) -> Result<Response<u64>, Infallible> {
+pub(super) async fn bare(_: Request<()>) -> Result<Response<u64>, Infallible> {
     Ok(Response::new(1))
 }
 
-async fn with_ours(request: Request<()>) -> Result<Response<u64>, Infallible> {
+pub(super) async fn with_ours(request: Request<()>) -> Result<Response<u64>, Infallible> {
     let session = request.extensions().get::<Session<Basket>>();
     Ok(Response::new(apps::read(session.expect("a session"))))
 }
