@@ -12,8 +12,10 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
 use clap::ValueEnum;
+use tower_session::SessionLayer;
 
 use crate::Failure;
+use crate::sessions::Basket;
 
 pub(crate) use self::axum_session::over as axum_session_over;
 pub(crate) use self::by_hand::{Known, known, recognise};
@@ -23,6 +25,8 @@ pub(crate) use self::tower_sessions::record;
 /// An application in axum, and the cookies of its sessions.
 pub(crate) struct App {
     pub(crate) router: Router,
+    /// A layer around the whole router, in place of one within.
+    pub(crate) around: Option<SessionLayer<Basket>>,
     pub(crate) cookies: Arc<[String]>,
 }
 
@@ -34,6 +38,7 @@ pub(crate) enum Kind {
     /// Nobody; but something is put into the extensions.
     Extension,
     Ours,
+    OursAround,
     ByHand,
     TowerSessions,
     AxumSession,
@@ -46,6 +51,7 @@ impl Kind {
             Self::Bare => Ok(without(Router::new().route("/", get(ok)), sessions)),
             Self::Extension => Ok(without(extension(), sessions)),
             Self::Ours => ours::app(sessions).await,
+            Self::OursAround => ours::app_around(sessions).await,
             Self::ByHand => Ok(by_hand::app(sessions)),
             Self::TowerSessions => tower_sessions::app(sessions).await,
             Self::AxumSession => axum_session::app(sessions).await,
@@ -57,6 +63,7 @@ impl Kind {
 fn without(router: Router, sessions: usize) -> App {
     App {
         router,
+        around: None,
         cookies: cookies(sessions),
     }
 }

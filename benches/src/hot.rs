@@ -19,6 +19,9 @@ use crate::spread::Spread;
 
 /// Sessions, where nothing else is said.
 const SESSIONS: usize = 1000;
+/// Many short rounds, since the machine's speed may change at any time.
+const ROUNDS: usize = 151;
+const SLICE: Duration = Duration::from_millis(10);
 
 pub(crate) fn measure(effort: Effort) -> Result<Section, Failure> {
     let runtime = runtime()?;
@@ -54,8 +57,8 @@ fn one_by_one(runtime: &Runtime, effort: Effort) -> Result<Section, Failure> {
     for recipe in recipes {
         contenders.push(runtime.block_on(recipe.prepare(SESSIONS))?());
     }
-    let rounds = effort.of(31, 3);
-    let slice = effort.slice(Duration::from_millis(40));
+    let rounds = effort.of(ROUNDS, 3);
+    let slice = effort.slice(SLICE);
     let measured = in_turn(&mut contenders, rounds, slice);
 
     let of = |recipe: Recipe| {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// The median of a figure over all rounds, and how far it went.
+/// The median of a figure over all rounds, and between what four of five lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spread {
-    pub(crate) least: f64,
+    pub(crate) low: f64,
     pub(crate) median: f64,
-    pub(crate) most: f64,
+    pub(crate) high: f64,
 }
 
 impl Spread {
@@ -17,10 +17,12 @@ impl Spread {
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
+        let last = values.len() - 1;
+        let tenth = last / 10;
         Self {
-            least: values[0],
+            low: values[tenth],
             median: values[values.len() / 2],
-            most: values[values.len() - 1],
+            high: values[last - tenth],
         }
     }
 
@@ -44,8 +46,8 @@ impl Spread {
         format!(
             "{}{unit} ({}–{})",
             number(self.median),
-            number(self.least),
-            number(self.most)
+            number(self.low),
+            number(self.high)
         )
     }
 }

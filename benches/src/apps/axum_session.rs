@@ -47,6 +47,7 @@ where
     fastrand::shuffle(&mut cookies);
     Ok(App {
         router,
+        around: None,
         cookies: cookies.into(),
     })
 }

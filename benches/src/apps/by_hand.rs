@@ -55,6 +55,7 @@ pub(super) fn app(sessions: usize) -> App {
         router: Router::new()
             .route("/", get(handler))
             .layer(from_fn_with_state(cache, middleware)),
+        around: None,
         cookies: cookies.into(),
     }
 }

@@ -29,6 +29,18 @@ pub(super) async fn app(sessions: usize) -> Result<App, Failure> {
     fastrand::shuffle(&mut cookies);
     Ok(App {
         router: Router::new().route("/", get(handler)).layer(layer),
+        around: None,
+        cookies: cookies.into(),
+    })
+}
+
+/// The same with the layer around the router, where axum boxes no future for it.
+pub(super) async fn app_around(sessions: usize) -> Result<App, Failure> {
+    let (layer, mut cookies) = layer(sessions).await?;
+    fastrand::shuffle(&mut cookies);
+    Ok(App {
+        router: Router::new().route("/", get(handler)),
+        around: Some(layer),
         cookies: cookies.into(),
     })
 }

@@ -23,6 +23,7 @@ pub(super) async fn app(sessions: usize) -> Result<App, Failure> {
         router: Router::new()
             .route("/", get(handler))
             .layer(SessionManagerLayer::new(store)),
+        around: None,
         cookies: cookies.into(),
     })
 }

@@ -12,6 +12,7 @@ use session_core::SessionId;
 use tokio::runtime::Runtime;
 
 use super::recipe::Recipe;
+use super::{ROUNDS, SLICE};
 use crate::Failure;
 use crate::chapter::Effort;
 use crate::measure::{Run, measure as in_turn};
@@ -98,12 +99,8 @@ fn at(runtime: &Runtime, effort: Effort, sessions: usize) -> Result<Vec<Spread>,
     for contender in &mut contenders {
         (0..sessions).for_each(|_| contender());
     }
-    let rounds = effort.of(15, 3);
-    let measured = in_turn(
-        &mut contenders,
-        rounds,
-        effort.slice(Duration::from_millis(60)),
-    );
+    let (rounds, slice) = (effort.of(ROUNDS, 3), effort.slice(SLICE));
+    let measured = in_turn(&mut contenders, rounds, slice);
     let of = |recipe: Recipe| {
         let at = recipes.iter().position(|it| *it == recipe);
         &measured[1 + at.expect("each is measured")]

@@ -12,8 +12,8 @@ use tower::util::MapRequest;
 use tower::{Layer as _, service_fn};
 use tower_session::{SessionLayer, TierConfig, Tiers};
 
-use super::SESSIONS;
 use super::recipe::{bare, one_after_another, with_ours};
+use super::{ROUNDS, SESSIONS, SLICE};
 use crate::Failure;
 use crate::chapter::Effort;
 use crate::measure::{Measured, Run, measure as in_turn};
@@ -55,12 +55,12 @@ const PARTS: [Part; 10] = [
 
 pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Failure> {
     /// Of so many hits moka is told of one.
-    const TOLD: f64 = 17.0;
+    const TOLD: f64 = 16.0;
 
     let shown = runtime.block_on(Shown::new())?;
     let mut runs = PARTS.map(|part| shown.run(part));
-    let slice = effort.slice(Duration::from_millis(30));
-    let measured = in_turn(&mut runs, effort.of(31, 3), slice);
+    let (rounds, slice) = (effort.of(ROUNDS, 3), effort.slice(SLICE));
+    let measured = in_turn(&mut runs, rounds, slice);
     let of = |part: Part| -> &Measured { &measured[part as usize] };
     let over_bare = |part: Part| of(part).over(of(Part::Bare));
 
@@ -94,7 +94,7 @@ pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Fail
     row("— the fingerprint of 68 bytes", &fingerprint);
     row("— a lock, and a reference to one of 1,000 out of it", &slot);
     row("— the clock", &clock);
-    row("— one get of moka in seventeen hits", &moka);
+    row("— one get of moka in sixteen hits", &moka);
     row("— the rest of the tiers", &of_tiers);
     Ok(Section::default().table("hot-layers", table))
 }

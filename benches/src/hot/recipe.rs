@@ -12,7 +12,7 @@ use tower::{Layer as _, Service, service_fn};
 use tower_session::Session;
 
 use crate::Failure;
-use crate::apps::{self, App, Kind, Known};
+use crate::apps::{self, Kind, Known};
 use crate::measure::Run;
 use crate::sessions::Basket;
 
@@ -26,6 +26,7 @@ pub(super) enum Recipe {
     AxumBare,
     AxumExtension,
     Axum,
+    AxumAround,
     AxumByHand,
     AxumTowerSessions,
     AxumAxumSession,
@@ -48,6 +49,7 @@ impl Recipe {
             Self::AxumBare => "axum: bare router",
             Self::AxumExtension => "axum: `Extension`",
             Self::Axum => "axum: **ours**",
+            Self::AxumAround => "axum: **ours**, around the router",
             Self::AxumByHand => "axum: moka by hand",
             Self::AxumTowerSessions => "axum: tower-sessions, moka",
             Self::AxumAxumSession => "axum: axum_session, in memory",
@@ -77,6 +79,7 @@ impl Recipe {
             Self::AxumBare => Some(Kind::Bare),
             Self::AxumExtension => Some(Kind::Extension),
             Self::Axum => Some(Kind::Ours),
+            Self::AxumAround => Some(Kind::OursAround),
             Self::AxumByHand => Some(Kind::ByHand),
             Self::AxumTowerSessions => Some(Kind::TowerSessions),
             Self::AxumAxumSession => Some(Kind::AxumSession),
@@ -86,8 +89,12 @@ impl Recipe {
     /// With so many sessions.
     pub(super) async fn prepare(self, sessions: usize) -> Result<Kit, Failure> {
         if let Some(kind) = self.kind() {
-            let App { router, cookies } = kind.app(sessions).await?;
-            return Ok(kit(move || router.clone(), cookies, Body::empty));
+            let app = kind.app(sessions).await?;
+            let (router, cookies) = (app.router, app.cookies);
+            return Ok(match app.around {
+                Some(layer) => kit(move || layer.layer(router.clone()), cookies, Body::empty),
+                None => kit(move || router.clone(), cookies, Body::empty),
+            });
         }
         Ok(match self {
             Self::Tower => {

@@ -17,8 +17,8 @@ use crate::spread::Spread;
 const CONTENDERS: [Recipe; 3] = [Recipe::TowerBare, Recipe::Tower, Recipe::TowerByHand];
 
 pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Failure> {
-    let rounds = effort.of(15, 3);
-    let slice = effort.slice(Duration::from_millis(200));
+    let rounds = effort.of(51, 3);
+    let slice = effort.slice(Duration::from_millis(50));
     let mut kits = Vec::new();
     for recipe in CONTENDERS {
         kits.push(runtime.block_on(recipe.prepare(SESSIONS))?);

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, io, thread};
 
+use axum::ServiceExt;
+use axum::extract::Request;
 use clap::ValueEnum as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tower::Layer as _;
 
 use crate::Failure;
 use crate::apps::Kind;
@@ -82,7 +85,13 @@ pub(crate) fn serve(kind: Kind, sessions: usize, cookies: &Path) -> Result<(), F
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             println!("{}", listener.local_addr()?);
             io::stdout().flush()?;
-            axum::serve(listener, app.router).await?;
+            match app.around {
+                Some(layer) => {
+                    let app = ServiceExt::<Request>::into_make_service(layer.layer(app.router));
+                    axum::serve(listener, app).await?;
+                }
+                None => axum::serve(listener, app.router).await?,
+            }
             Ok(())
         })
     })

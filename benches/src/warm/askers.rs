@@ -153,8 +153,9 @@ async fn axum_session(redis: &Redis, sessions: usize) -> Result<Asker, Failure> 
     let config = SessionConfig::default()
         .with_ip_and_user_agent(false)
         .with_memory_lifetime(time::Duration::ZERO);
-    let App { router, cookies } =
-        apps::axum_session_over(Some(SessionRedisPool::from(pool)), config, sessions).await?;
+    let App {
+        router, cookies, ..
+    } = apps::axum_session_over(Some(SessionRedisPool::from(pool)), config, sessions).await?;
     let asked = AtomicUsize::new(0);
     let name = "axum_session, Redis pool, through axum";
     Ok(Asker::new(name, move || {

@@ -15,7 +15,7 @@ use crate::{SessionId, Token};
 /// [hash](crate::TokenKeys::hash) first, and the fingerprint from then on.
 ///
 /// ```
-/// use session_core::{Fingerprints, SessionId, TokenKeys, TokenKind, WrittenToken};
+/// use session_core::{Fingerprint, Fingerprints, SessionId, TokenKeys, TokenKind, WrittenToken};
 ///
 /// let (keys, id) = (TokenKeys::random(), SessionId::random());
 /// let [accepted, other] = [0; 2].map(|_| keys.mint(TokenKind::Access, id).expose());
@@ -24,6 +24,7 @@ use crate::{SessionId, Token};
 /// let fingerprints = Fingerprints::random();
 /// let known = fingerprints.of(written(&accepted));
 /// assert_eq!(fingerprints.of(written(&accepted)), known);
+/// assert_eq!(Fingerprint::from_halves(known.halves()), known);
 /// assert_ne!(fingerprints.of(written(&other)), known);
 /// assert_ne!(Fingerprints::random().of(written(&accepted)), known);
 /// ```
@@ -50,6 +51,18 @@ impl Fingerprints {
     #[inline]
     pub fn of(&self, token: WrittenToken<'_>) -> Fingerprint {
         Fingerprint(self.0.hash(token.0))
+    }
+}
+
+impl Fingerprint {
+    /// As two numbers, for keeping it in places that hold no more.
+    pub const fn halves(self) -> [u64; 2] {
+        [self.0.h1, self.0.h2]
+    }
+
+    /// The fingerprint of these [`halves`](Self::halves).
+    pub const fn from_halves([h1, h2]: [u64; 2]) -> Self {
+        Self(Hash128 { h1, h2 })
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::setting::Setting;
 
 /// An entry of the hot tier with no texts and no data, as the tier weighs it.
-pub(crate) const HOT_ENTRY: u32 = 533;
+pub(crate) const HOT_ENTRY: u32 = 525;
 
 /// What it takes more if something is known of the session's device, without texts.
 pub(crate) const DEVICE: u32 = 56;

@@ -42,6 +42,15 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
+impl std::ops::Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+}
+
 /// What a clock says.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use session_core::{Body, DataError, Device, Head, SessionId, Timestamp, User, Version};
+use session_core::{Body, Head, SessionId, Timestamp, User, Version};
 
 use crate::data::SessionData;
 use crate::error::{Error, Refusal};
@@ -112,7 +112,11 @@ impl<D: SessionData> Session<D> {
     }
 
     /// The rest of the session, if it is here already; no I/O.
-    pub fn body_if_here(&self) -> Option<BodyRef<D>> {
+    pub fn body_if_here(&self) -> Option<&Body<D>> {
+        self.entry.body()
+    }
+
+    pub(crate) fn body_ref(&self) -> Option<BodyRef<D>> {
         BodyRef::of(&self.entry)
     }
 
@@ -126,7 +130,7 @@ impl<D: SessionData> Session<D> {
     /// [`Refusal`] if the session is no longer accepted by the time it is fetched, or cannot be
     /// fetched.
     pub async fn body(&self) -> Result<BodyRef<D>, Refusal> {
-        match self.body_if_here() {
+        match self.body_ref() {
             Some(body) => Ok(body),
             None => {
                 let body = self.tiers.whole(self.id(), self.version());
@@ -182,28 +186,9 @@ impl<D> BodyRef<D> {
         })
     }
 
-    /// The application's data.
-    ///
-    /// # Errors
-    ///
-    /// [`DataError`] if it does not read as the application's type.
-    pub fn data(&self) -> Result<&D, DataError> {
-        self.data.as_ref().map_err(Clone::clone)
-    }
-
     /// The version of the session's row that it is of.
     pub(crate) fn version(&self) -> Version {
         self.entry.head().version
-    }
-
-    /// The device that the session was made on.
-    pub fn device(&self) -> &Device {
-        static UNKNOWN: Device = Device {
-            ip: None,
-            user_agent: None,
-            label: None,
-        };
-        self.device.as_deref().unwrap_or(&UNKNOWN)
     }
 }
 

@@ -83,9 +83,14 @@ impl Source {
         &'h self,
         headers: &'h HeaderMap,
     ) -> Option<Option<WrittenToken<'h>>> {
-        match &self.0 {
-            Place::Custom(_) => Some(None),
-            _ => Some(self.text(headers)?.ok().and_then(WrittenToken::access)),
+        let quick = match &self.0 {
+            Place::Custom(_) => return Some(None),
+            Place::Cookie(name) => alone(headers, name),
+            Place::Bearer => None,
+        };
+        match quick {
+            Some(token) => Some(Some(token)),
+            None => Some(self.text(headers)?.ok().and_then(WrittenToken::access)),
         }
     }
 
@@ -149,6 +154,18 @@ fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<&'h [u8]
         }
     }
     only.map(Ok)
+}
+
+/// What may be a token in a cookie of this name that is all that the request shows. If there is more
+/// in it after all, it is no token.
+#[inline]
+fn alone<'h>(headers: &'h HeaderMap, name: &str) -> Option<WrittenToken<'h>> {
+    let mut values = headers.get_all(COOKIE).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let rest = value.as_bytes().strip_prefix(name.as_bytes())?;
+    WrittenToken::access(rest.strip_prefix(b"=")?)
 }
 
 /// The value of a pair of name and value, if it has this name.

@@ -308,8 +308,8 @@ pub enum Promotion {
     FirstUse,
     /// This many uses of the head within a window.
     Uses {
-        /// Uses that promote, from 1.
-        count: u32,
+        /// Uses that promote, 1 to 255.
+        count: u8,
         /// The window, from the moment the head came.
         #[serde(with = "duration")]
         window: Duration,

@@ -3,42 +3,47 @@
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
-use session_core::{Body, Device, Head, Record, Standing, Timestamp};
+use session_core::{Body, Device, Fingerprint, Head, Record, Standing, Timestamp};
 
 use super::Generation;
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::HotConfig;
 use crate::data::SessionData;
-use crate::sync::{AtomicBool, AtomicI64, AtomicU32};
+use crate::sync::{AtomicBool, AtomicU32};
 
 /// A session as the hot tier holds it.
+///
+/// What a request looks at that knows its token is first, so that it lies in few lines of the
+/// processor's caches.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Entry<D> {
-    record: Record<D>,
-    /// Bytes that the application's data took in the database.
-    data_len: u32,
+    /// The [`Fingerprint`] of the token that it was accepted for, by halves.
+    known: [atomic::AtomicU64; 2],
     /// From here on it is not hot any more.
     hot_until: Moment,
-    /// Whether it could be hot for longer, if it were loaded anew: neither does it end then, nor was it
-    /// refused.
-    goes_on: bool,
+    /// The generation in which it was asked for.
+    pub(super) generation: Generation,
     /// Milliseconds from the head's `last_seen_at` to its last use, as far as this node knows; to the
     /// second.
     seen: atomic::AtomicU32,
     /// The same as far as the database knows, or is about to be told.
     noted: atomic::AtomicU32,
-    /// How it stood when the database was read: a *no* that was so already then is final.
-    stood: Option<Standing>,
-    /// The generation in which it was asked for.
-    pub(super) generation: Generation,
+    /// Whether it could be hot for longer, if it were loaded anew: neither does it end then, nor was it
+    /// refused.
+    goes_on: bool,
     /// Whether the gate admitted it after it was inserted.
     pub(super) admitted: AtomicBool,
-    /// Nanoseconds of the [`Moment`] at which the window opened in which uses are counted, for
-    /// promotion; at first, when the entry was made.
-    opened: AtomicI64,
-    /// The uses in it.
-    uses: AtomicU32,
+    /// How it stood when the database was read: a *no* that was so already then is final.
+    stood: Option<Standing>,
+    /// Uses in the window in which they are counted, for promotion.
+    uses: atomic::AtomicU8,
+    record: Record<D>,
+    /// Bytes that the application's data took in the database.
+    data_len: u32,
+    /// When that window opened; at first, when the entry was made. In milliseconds before `hot_until`.
+    opened: AtomicU32,
 }
 
 impl<D> Entry<D> {
@@ -70,6 +75,7 @@ impl<D> Entry<D> {
         };
         let goes_on = lifetime == config.ttl && record.head.is_active;
         Self {
+            known: Default::default(),
             record,
             data_len: u32::try_from(data_len).unwrap_or(u32::MAX),
             hot_until: now.moment + lifetime,
@@ -79,8 +85,8 @@ impl<D> Entry<D> {
             stood: None,
             generation,
             admitted: AtomicBool::new(false),
-            opened: AtomicI64::new(now.moment.nanos()),
-            uses: AtomicU32::new(1),
+            opened: AtomicU32::new(whole_millis(lifetime)),
+            uses: atomic::AtomicU8::new(1),
         }
     }
 
@@ -155,18 +161,43 @@ impl<D> Entry<D> {
         self.noted.store(0, Ordering::Relaxed);
     }
 
-    /// Counts a use; says how many there were within `window`.
-    pub(crate) fn used(&self, now: Moment, window: Duration) -> u32 {
+    /// Counts a use; says how many there were within `window`, 255 at most.
+    pub(crate) fn used(&self, now: Moment, window: Duration) -> u8 {
         if now.since(self.opened()) > window {
-            self.opened.store(now.nanos(), Ordering::Relaxed);
+            let opened = whole_millis(self.hot_until.since(now));
+            self.opened.store(opened, Ordering::Relaxed);
             self.uses.store(1, Ordering::Relaxed);
             return 1;
         }
-        self.uses.fetch_add(1, Ordering::Relaxed) + 1
+        let more = |uses: u8| Some(uses.saturating_add(1));
+        let before = self
+            .uses
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        before.unwrap_or_else(|uses| uses).saturating_add(1)
     }
 
     fn opened(&self) -> Moment {
-        Moment::from_nanos(self.opened.load(Ordering::Relaxed))
+        self.hot_until - millis(self.opened.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was accepted for the token of this fingerprint.
+    ///
+    /// Two that are told at once may leave halves of each, which fit neither: then the token is read
+    /// again. That they fit a third is as unlikely as that any two fingerprints are the same.
+    #[inline]
+    pub(super) fn is_known_by(&self, token: Fingerprint) -> bool {
+        let halves = self
+            .known
+            .each_ref()
+            .map(|half| half.load(Ordering::Relaxed));
+        Fingerprint::from_halves(halves) == token
+    }
+
+    /// It was accepted for this token.
+    pub(super) fn know_by(&self, token: Fingerprint) {
+        for (place, half) in self.known.iter().zip(token.halves()) {
+            place.store(half, Ordering::Relaxed);
+        }
     }
 
     /// Whether it is the later truth, or the fuller record of the same; of one that is just made.
@@ -197,6 +228,10 @@ impl<D> Entry<D> {
         let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len as usize;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
+}
+
+fn whole_millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn millis(count: u32) -> Duration {

@@ -34,14 +34,14 @@ impl<D: SessionData> Tiers<D> {
         let id = session.id();
         let place = self.shared().place_to_write()?;
         let _turn = self.shared().turns.take(id).await?;
-        let mut body = session.body_if_here();
+        let mut body = session.body_ref();
         let mut version = session.version();
         for _ in 0..ATTEMPTS {
             let (stored, at) = match body.take() {
                 Some(body) => (body, version),
                 None => {
                     let newest = self.reread(Key::Id(id), session.shown()).await?;
-                    let newest = match newest.body_if_here() {
+                    let newest = match newest.body_ref() {
                         Some(body) => body,
                         None => self.whole(id, newest.version()).await?,
                     };
@@ -122,7 +122,7 @@ impl<D: SessionData> Tiers<D> {
                 }
                 _ => Some(self.reread(key, Shown::Nothing).await?),
             };
-            if let Some(body) = found.and_then(|session| session.body_if_here())
+            if let Some(body) = found.and_then(|session| session.body_ref())
                 && body.version() >= version
             {
                 return Ok(body);
