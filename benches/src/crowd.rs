@@ -50,8 +50,8 @@ impl Crowds {
         tasks: &[usize],
         effort: Effort,
     ) -> Self {
-        let rounds = effort.of(9, 3);
-        let slice = effort.slice(Duration::from_millis(500));
+        let rounds = effort.of(31, 3);
+        let slice = effort.slice(Duration::from_millis(150));
         let mut rates = vec![vec![Vec::new(); tasks.len()]; askers.len()];
         let mut micros = rates.clone();
         for (column, &tasks) in tasks.iter().enumerate() {

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
+use foldhash::fast::RandomState;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{self, SetOnce};
+use tokio::sync::SetOnce;
 use tokio_util::task::TaskTracker;
 
 /// A load that is under way.
@@ -155,31 +158,83 @@ struct UnderWay<K, V> {
 
 type Number = u64;
 
-/// A load that its waiters do.
-pub(crate) struct Errand<V> {
-    /// One of them is at it; when that one goes away, the next takes over.
-    load: sync::Mutex<BoxFuture<'static, Option<V>>>,
-    done: SetOnce<Option<V>>,
+/// A load that its waiters do: each that is woken goes on with it. So none has to wait for another to
+/// do so, which may have gone away, or be kept from it.
+struct Errand<V> {
+    progress: Mutex<Progress<V>>,
+    waiters: Arc<Waiters>,
 }
 
-impl<V: Clone> Errand<V> {
-    /// What it brought; `None` if it panicked.
-    pub(crate) async fn done(&self) -> Option<V> {
-        let mut load = match self.load.try_lock() {
-            Ok(load) => load,
-            Err(_) => tokio::select! {
-                biased;
-                value = self.done.wait() => return value.clone(),
-                load = self.load.lock() => load,
-            },
+enum Progress<V> {
+    Under(BoxFuture<'static, Option<V>>),
+    Done(Option<V>),
+}
+
+/// All are woken when one of them would be.
+#[derive(Default)]
+struct Waiters(Mutex<Wakers>);
+
+#[derive(Default)]
+struct Wakers {
+    /// Of those that wait, each under its number.
+    waiting: HashMap<Number, Waker, RandomState>,
+    came: Number,
+}
+
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let waiting = std::mem::take(&mut lock(&self.0).waiting);
+        waiting.into_values().for_each(Waker::wake);
+    }
+}
+
+/// What an errand brings; `None` if it panicked.
+#[must_use = "it is done by those who wait for it"]
+pub(crate) struct Waiting<V> {
+    errand: Arc<Errand<V>>,
+    number: Number,
+}
+
+impl<V> Waiting<V> {
+    fn on(errand: Arc<Errand<V>>) -> Self {
+        let mut wakers = lock(&errand.waiters.0);
+        wakers.came += 1;
+        let number = wakers.came;
+        drop(wakers);
+        Self { errand, number }
+    }
+}
+
+impl<V: Clone> Future for Waiting<V> {
+    type Output = Option<V>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<V>> {
+        let waiters = &self.errand.waiters;
+        // First: what comes while this one looks wakes it too.
+        let waker = task.waker().clone();
+        lock(&waiters.0).waiting.insert(self.number, waker);
+        let mut progress = lock(&self.errand.progress);
+        let value = match &mut *progress {
+            Progress::Done(value) => return Poll::Ready(value.clone()),
+            Progress::Under(load) => {
+                let waker = Waker::from(Arc::clone(waiters));
+                ready!(load.as_mut().poll(&mut Context::from_waker(&waker)))
+            }
         };
-        if let Some(value) = self.done.get() {
-            return value.clone();
-        }
-        let value = (&mut *load).await;
-        // Whoever has the lock is alone.
-        let _ = self.done.set(value.clone());
-        value
+        *progress = Progress::Done(value.clone());
+        drop(progress);
+        waiters.wake_by_ref();
+        Poll::Ready(value)
+    }
+}
+
+impl<V> Drop for Waiting<V> {
+    fn drop(&mut self) {
+        lock(&self.errand.waiters.0).waiting.remove(&self.number);
     }
 }
 
@@ -198,15 +253,16 @@ where
         }
     }
 
-    /// The load of `key` that others wait for, or `load` begun now; and whether others began it.
-    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Arc<Errand<V>>, bool)
+    /// The result of the load of `key` that others wait for, or of `load` begun now; and whether
+    /// others began it.
+    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Waiting<V>, bool)
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut under_way = lock(&self.under_way);
         let errand = under_way.errands.get(&key);
         if let Some(errand) = errand.and_then(|(_, errand)| errand.upgrade()) {
-            return (errand, true);
+            return (Waiting::on(errand), true);
         }
         under_way.begun += 1;
         let number = under_way.begun;
@@ -223,12 +279,12 @@ where
             value.ok()
         };
         let errand = Arc::new(Errand {
-            load: sync::Mutex::new(load.boxed()),
-            done: SetOnce::new(),
+            progress: Mutex::new(Progress::Under(load.boxed())),
+            waiters: Arc::default(),
         });
         let listed = (number, Arc::downgrade(&errand));
         under_way.errands.insert(key, listed);
-        (errand, false)
+        (Waiting::on(errand), false)
     }
 }
 
@@ -256,11 +312,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::{Context, Poll, Wake, Waker};
 
-    use tokio::sync::Notify;
+    use tokio::sync::{Notify, oneshot};
 
     use super::*;
 
@@ -364,20 +418,37 @@ mod tests {
                 7
             }
         };
-        let (errand, new) = errands.run(1, load);
+        let (mut begun, new) = errands.run(1, load);
         let (other, joined) = errands.run(1, || async { unreachable!("it is under way") });
         assert!(!new && joined);
-        let mut begun = errand.done().boxed();
         assert_eq!((&mut begun).now_or_never(), None);
-        let other = tokio::spawn(async move { other.done().await });
-        tokio::task::yield_now().await;
+        let other = tokio::spawn(other);
         drop(begun);
-        drop(errand);
         tokio::task::yield_now().await;
         gate.notify_one();
         assert_eq!(other.await.unwrap(), Some(7));
         assert!(lock(&errands.under_way).errands.is_empty());
-        assert_eq!(errands.run(1, || async { 8 }).0.done().await, Some(8));
+        assert_eq!(errands.run(1, || async { 8 }).0.await, Some(8));
+    }
+
+    #[tokio::test]
+    async fn an_errand_waits_for_nobody_who_has_begun_it_and_does_not_go_on() {
+        let (errands, gate) = (Errands::new(), Arc::new(Notify::new()));
+        let load = || {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                7
+            }
+        };
+        let (mut idle, _) = errands.run(1, load);
+        assert_eq!((&mut idle).now_or_never(), None);
+        let (other, _) = errands.run(1, || async { unreachable!("it is under way") });
+        let other = tokio::spawn(other);
+        tokio::task::yield_now().await;
+        gate.notify_one();
+        assert_eq!(other.await.unwrap(), Some(7));
+        assert_eq!(idle.await, Some(7));
     }
 
     /// How often a task was woken.
@@ -390,52 +461,41 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn whoever_looks_in_the_moment_of_the_answer_is_woken_if_the_one_at_it_goes_away_then() {
+    #[test]
+    fn all_who_wait_for_an_errand_are_woken_whoever_goes_away() {
         let errands = Errands::new();
-        let woken = Arc::new(Woken::default());
-        type Waiting = BoxFuture<'static, Option<u32>>;
-        let other: Arc<Mutex<Option<Waiting>>> = Arc::default();
-        let load = {
-            let (other, woken) = (Arc::clone(&other), Arc::clone(&woken));
-            let mut answered = false;
-            poll_fn(move |task| {
-                if answered {
-                    return Poll::Ready(7);
-                }
-                // The answer comes while this one looks for it, and wakes whoever is known to wait;
-                // then another one comes to look.
-                answered = true;
-                task.waker().wake_by_ref();
-                let waker = Waker::from(Arc::clone(&woken));
-                let mut other = lock(&other);
-                let other = other.as_mut().expect("it is put there below").as_mut();
-                assert!(other.poll(&mut Context::from_waker(&waker)).is_pending());
-                Poll::Pending
-            })
-        };
-        let (errand, _) = errands.run(1, || load);
-        let (joined, _) = errands.run(1, std::future::pending);
-        *lock(&other) = Some(async move { joined.done().await }.boxed());
-        let mut at_it = errand.done().boxed();
-        assert_eq!((&mut at_it).now_or_never(), None);
-        woken.0.store(0, Ordering::SeqCst);
-        drop(at_it);
-        assert!(woken.0.load(Ordering::SeqCst) > 0);
-        let other = lock(&other).take().expect("it still waits");
-        assert_eq!(other.await, Some(7));
+        let (answer, answered) = oneshot::channel();
+        let (first, _) = errands.run(1, || async { answered.await.unwrap_or(0) });
+        let others = [(); 3].map(|()| errands.run(1, || async { unreachable!() }).0);
+        let mut waiting: Vec<_> = [first].into_iter().chain(others).collect();
+        let woken: Vec<Arc<Woken>> = waiting.iter().map(|_| Arc::default()).collect();
+        for (waiting, woken) in waiting.iter_mut().zip(&woken) {
+            let waker = Waker::from(Arc::clone(woken));
+            let mut task = Context::from_waker(&waker);
+            assert!(Pin::new(waiting).poll(&mut task).is_pending());
+        }
+        // The last one looked last; it goes away, and so does the first, when they have been woken.
+        answer.send(7).unwrap();
+        for woken in &woken {
+            assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        }
+        drop(waiting.pop());
+        drop(waiting.remove(0));
+        for waiting in waiting {
+            assert_eq!(waiting.now_or_never(), Some(Some(7)));
+        }
     }
 
     #[tokio::test]
     async fn an_errand_that_everybody_leaves_is_left_and_one_that_panics_is_told() {
         let errands = Errands::new();
-        let (left, _) = errands.run(1, std::future::pending::<u32>);
-        assert_eq!(left.done().now_or_never(), None);
+        let (mut left, _) = errands.run(1, std::future::pending::<u32>);
+        assert_eq!((&mut left).now_or_never(), None);
         drop(left);
         assert!(lock(&errands.under_way).errands.is_empty());
         let (failed, joined) = errands.run(1, || async { panic!("as planned") });
         assert!(!joined);
-        assert_eq!(failed.done().await, None);
+        assert_eq!(failed.await, None);
         assert!(lock(&errands.under_way).errands.is_empty());
     }
 

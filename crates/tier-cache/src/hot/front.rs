@@ -97,6 +97,7 @@ impl<D> Front<D> {
         let mut from = 0;
         loop {
             let (way, entry) = self.with(spot, |ways| ways.find(spot.tag, from))?;
+            entry.fetch();
             // Not before the lock is given back: what is dropped here may be the last of it.
             if entry.is_known_by(known) {
                 return Some((entry, fastrand::u8(..TOLD) == 0));

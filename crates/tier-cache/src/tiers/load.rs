@@ -61,7 +61,7 @@ impl<D: SessionData> Shared<D> {
         let (flight, joined) = match from {
             From::Warm if self.warm.is_some() => {
                 let (errand, joined) = self.errands.run(key, || ask(Arc::clone(self), key));
-                match errand.done().await {
+                match errand.await {
                     Some(Asked::Loaded(loaded)) => return (loaded, joined),
                     Some(Asked::Below(flight, under_way)) => (flight, joined || under_way),
                     None => return (Err(self.too_late()), joined),
