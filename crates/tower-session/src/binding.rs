@@ -15,7 +15,7 @@ pub enum Binding {
     /// The request has its session.
     Allow,
     /// The request goes on without its session, until the user has logged in again; it has
-    /// [`Absence::StepUp`] in its place. The session and the client's cookie stay.
+    /// [`Absence::StepUp`](crate::Absence::StepUp) in its place. The session and the client's cookie stay.
     Reauthenticate,
     /// The session is revoked before the request goes on, which it does with
     /// [`Refusal::Revoked`](tier_cache::Refusal::Revoked).
