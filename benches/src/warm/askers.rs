@@ -45,8 +45,14 @@ pub(super) async fn all(redis: &Redis, sessions: usize) -> Result<Bench, Failure
     let elsewhere = Arc::new(AtomicU64::new(0));
     let (with_tokens, tokens) = Sessions::with_tokens(sessions);
     let tiers = with_tokens.cached(config(redis)).await?;
-    let tokens = tokens.into_iter().map(Credential::from);
-    let by_token = ours("**ours**, by token", tiers, tokens, &elsewhere);
+    let tokens: Vec<_> = tokens.into_iter().map(Credential::from).collect();
+    let shown = tokens.iter().cloned();
+    let by_token = ours("**ours**, by token", tiers, shown, &elsewhere);
+    let mut full = config(redis);
+    full.hot.capacity = ByteSize::kib(64);
+    let tiers = with_tokens.cached(full).await?;
+    let name = "the same into a full hot tier";
+    let into_full = ours(name, tiers, tokens.into_iter(), &Arc::default());
     // While nothing else is there.
     let (raw, record) = raw(redis).await?;
 
@@ -61,6 +67,7 @@ pub(super) async fn all(redis: &Redis, sessions: usize) -> Result<Bench, Failure
         askers: vec![
             raw,
             by_token,
+            into_full,
             by_key,
             theirs("tower-sessions, Redis store", store, Arc::clone(&ids)),
             theirs("the same behind its moka", caching, ids),
@@ -71,7 +78,7 @@ pub(super) async fn all(redis: &Redis, sessions: usize) -> Result<Bench, Failure
     })
 }
 
-/// Nothing stays hot; and nothing else is done on the side.
+/// Nothing is hot; and nothing else is done on the side.
 fn config(redis: &Redis) -> TierConfig {
     let mut config = TierConfig::default();
     config.hot.capacity = ByteSize::b(0);

@@ -3,14 +3,9 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::SetOnce;
 use tokio_util::task::TaskTracker;
@@ -18,7 +13,7 @@ use tokio_util::task::TaskTracker;
 /// A load that is under way.
 pub(crate) struct Flight<V>(Arc<SetOnce<Option<V>>>);
 
-type Loads<K, V> = Mutex<HashMap<K, Flight<V>>>;
+type Loads<K, V> = Mutex<HashMap<K, Flight<V>, RandomState>>;
 
 impl<V: Clone> Flight<V> {
     fn new() -> Self {
@@ -76,28 +71,41 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
+        let (flight, landing) = match self.board(key) {
+            Boarded::New(flight, landing) => (flight, landing),
+            Boarded::UnderWay(flight) => return (flight, true),
+            Boarded::Full(flight) => return (flight, false),
+        };
+        let load = load();
+        // A runtime that is going down drops the task here and now, and its `Landing` locks.
+        self.spawn(async move { landing.with(load.await) });
+        (flight, false)
+    }
+
+    /// Runs what lands loads. In a runtime that is going down it is dropped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(work, &self.runtime);
+    }
+
+    /// The load of `key` that is under way, or one that the caller is to do.
+    pub(crate) fn board(&self, key: K) -> Boarded<K, V> {
         let mut loads = lock(&self.loads);
         if let Some(under_way) = loads.get(&key) {
-            return (under_way.clone(), true);
+            return Boarded::UnderWay(under_way.clone());
         }
         let flight = Flight::new();
         if loads.len() >= self.most {
             flight.land(None);
-            return (flight, false);
+            return Boarded::Full(flight);
         }
         loads.insert(key, flight.clone());
-        // A runtime that is going down drops the task here and now, and its `Landing` locks.
-        drop(loads);
         let landing = Landing {
             key,
             loads: Arc::clone(&self.loads),
             flight: flight.clone(),
             value: None,
         };
-        let load = load();
-        let load = async move { landing.with(load.await) };
-        self.tasks.spawn_on(load, &self.runtime);
-        (flight, false)
+        Boarded::New(flight, landing)
     }
 
     /// The load of `key`, if one is under way.
@@ -105,9 +113,14 @@ where
         lock(&self.loads).get(key).cloned()
     }
 
+    /// How many are under way.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.loads).len()
+    }
+
     /// Whether fewer than half of those that may be under way are: room for what can wait.
     pub(crate) fn has_room(&self) -> bool {
-        lock(&self.loads).len() < self.most.div_ceil(2)
+        self.count() < self.most.div_ceil(2)
     }
 
     /// The result of a load that began after this was called: one that is under way already is
@@ -123,16 +136,26 @@ where
     }
 }
 
+/// The load of a key, for one who asks for it.
+pub(crate) enum Boarded<K: Eq + Hash, V: Clone> {
+    /// To be begun now, and to be landed.
+    New(Flight<V>, Landing<K, V>),
+    UnderWay(Flight<V>),
+    /// Too many are under way.
+    Full(Flight<V>),
+}
+
 /// Lands a load when it ends, however it ends.
-struct Landing<K: Eq + Hash, V: Clone> {
-    key: K,
+pub(crate) struct Landing<K: Eq + Hash, V: Clone> {
+    pub(crate) key: K,
     loads: Arc<Loads<K, V>>,
     flight: Flight<V>,
     value: Option<V>,
 }
 
 impl<K: Eq + Hash, V: Clone> Landing<K, V> {
-    fn with(mut self, value: V) {
+    /// What it has brought.
+    pub(crate) fn with(mut self, value: V) {
         self.value = Some(value);
     }
 }
@@ -145,167 +168,6 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
     }
 }
 
-/// Loads that are done by those who wait for them, one at a time per key: cheaper by a task and two
-/// switches to it, for what may be left undone when all of them go away.
-pub(crate) struct Errands<K, V> {
-    under_way: Arc<Mutex<UnderWay<K, V>>>,
-}
-
-struct UnderWay<K, V> {
-    errands: HashMap<K, (Number, Weak<Errand<V>>)>,
-    begun: Number,
-}
-
-type Number = u64;
-
-/// A load that its waiters do: each that is woken goes on with it. So none has to wait for another to
-/// do so, which may have gone away, or be kept from it.
-struct Errand<V> {
-    progress: Mutex<Progress<V>>,
-    waiters: Arc<Waiters>,
-}
-
-enum Progress<V> {
-    Under(BoxFuture<'static, Option<V>>),
-    Done(Option<V>),
-}
-
-/// All are woken when one of them would be.
-#[derive(Default)]
-struct Waiters(Mutex<Wakers>);
-
-#[derive(Default)]
-struct Wakers {
-    /// Of those that wait, each under its number.
-    waiting: HashMap<Number, Waker, RandomState>,
-    came: Number,
-}
-
-impl Wake for Waiters {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let waiting = std::mem::take(&mut lock(&self.0).waiting);
-        waiting.into_values().for_each(Waker::wake);
-    }
-}
-
-/// What an errand brings; `None` if it panicked.
-#[must_use = "it is done by those who wait for it"]
-pub(crate) struct Waiting<V> {
-    errand: Arc<Errand<V>>,
-    number: Number,
-}
-
-impl<V> Waiting<V> {
-    fn on(errand: Arc<Errand<V>>) -> Self {
-        let mut wakers = lock(&errand.waiters.0);
-        wakers.came += 1;
-        let number = wakers.came;
-        drop(wakers);
-        Self { errand, number }
-    }
-}
-
-impl<V: Clone> Future for Waiting<V> {
-    type Output = Option<V>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<V>> {
-        let waiters = &self.errand.waiters;
-        // First: what comes while this one looks wakes it too.
-        let waker = task.waker().clone();
-        lock(&waiters.0).waiting.insert(self.number, waker);
-        let mut progress = lock(&self.errand.progress);
-        let value = match &mut *progress {
-            Progress::Done(value) => return Poll::Ready(value.clone()),
-            Progress::Under(load) => {
-                let waker = Waker::from(Arc::clone(waiters));
-                ready!(load.as_mut().poll(&mut Context::from_waker(&waker)))
-            }
-        };
-        *progress = Progress::Done(value.clone());
-        drop(progress);
-        waiters.wake_by_ref();
-        Poll::Ready(value)
-    }
-}
-
-impl<V> Drop for Waiting<V> {
-    fn drop(&mut self) {
-        lock(&self.errand.waiters.0).waiting.remove(&self.number);
-    }
-}
-
-impl<K, V> Errands<K, V>
-where
-    K: Copy + Eq + Hash + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    pub(crate) fn new() -> Self {
-        let under_way = UnderWay {
-            errands: HashMap::new(),
-            begun: 0,
-        };
-        Self {
-            under_way: Arc::new(Mutex::new(under_way)),
-        }
-    }
-
-    /// The result of the load of `key` that others wait for, or of `load` begun now; and whether
-    /// others began it.
-    pub(crate) fn run<F>(&self, key: K, load: impl FnOnce() -> F) -> (Waiting<V>, bool)
-    where
-        F: Future<Output = V> + Send + 'static,
-    {
-        let mut under_way = lock(&self.under_way);
-        let errand = under_way.errands.get(&key);
-        if let Some(errand) = errand.and_then(|(_, errand)| errand.upgrade()) {
-            return (Waiting::on(errand), true);
-        }
-        under_way.begun += 1;
-        let number = under_way.begun;
-        let listed = Listed {
-            key,
-            number,
-            under_way: Arc::clone(&self.under_way),
-        };
-        let load = AssertUnwindSafe(load()).catch_unwind();
-        let load = async move {
-            let value = load.await;
-            // Off the list first: who asks from here on gets a load of its own.
-            drop(listed);
-            value.ok()
-        };
-        let errand = Arc::new(Errand {
-            progress: Mutex::new(Progress::Under(load.boxed())),
-            waiters: Arc::default(),
-        });
-        let listed = (number, Arc::downgrade(&errand));
-        under_way.errands.insert(key, listed);
-        (Waiting::on(errand), false)
-    }
-}
-
-/// Takes an errand off the list when it is done, or everybody has gone away.
-struct Listed<K: Eq + Hash, V> {
-    key: K,
-    number: Number,
-    under_way: Arc<Mutex<UnderWay<K, V>>>,
-}
-
-impl<K: Eq + Hash, V> Drop for Listed<K, V> {
-    fn drop(&mut self) {
-        let mut under_way = lock(&self.under_way);
-        // When it was left, another may have been begun already.
-        let own = under_way.errands.get(&self.key);
-        if own.is_some_and(|(number, _)| *number == self.number) {
-            under_way.errands.remove(&self.key);
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -314,7 +176,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use tokio::sync::{Notify, oneshot};
+    use futures_util::FutureExt as _;
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -406,97 +269,6 @@ mod tests {
         drop(runtime);
         let (gone, _) = flights.run(1, || async { 8 });
         assert_eq!(gone.landed().now_or_never(), Some(None));
-    }
-
-    #[tokio::test]
-    async fn an_errand_is_shared_and_goes_on_when_the_one_who_began_it_goes_away() {
-        let (errands, gate) = (Errands::new(), Arc::new(Notify::new()));
-        let load = || {
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.notified().await;
-                7
-            }
-        };
-        let (mut begun, new) = errands.run(1, load);
-        let (other, joined) = errands.run(1, || async { unreachable!("it is under way") });
-        assert!(!new && joined);
-        assert_eq!((&mut begun).now_or_never(), None);
-        let other = tokio::spawn(other);
-        drop(begun);
-        tokio::task::yield_now().await;
-        gate.notify_one();
-        assert_eq!(other.await.unwrap(), Some(7));
-        assert!(lock(&errands.under_way).errands.is_empty());
-        assert_eq!(errands.run(1, || async { 8 }).0.await, Some(8));
-    }
-
-    #[tokio::test]
-    async fn an_errand_waits_for_nobody_who_has_begun_it_and_does_not_go_on() {
-        let (errands, gate) = (Errands::new(), Arc::new(Notify::new()));
-        let load = || {
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.notified().await;
-                7
-            }
-        };
-        let (mut idle, _) = errands.run(1, load);
-        assert_eq!((&mut idle).now_or_never(), None);
-        let (other, _) = errands.run(1, || async { unreachable!("it is under way") });
-        let other = tokio::spawn(other);
-        tokio::task::yield_now().await;
-        gate.notify_one();
-        assert_eq!(other.await.unwrap(), Some(7));
-        assert_eq!(idle.await, Some(7));
-    }
-
-    /// How often a task was woken.
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    #[test]
-    fn all_who_wait_for_an_errand_are_woken_whoever_goes_away() {
-        let errands = Errands::new();
-        let (answer, answered) = oneshot::channel();
-        let (first, _) = errands.run(1, || async { answered.await.unwrap_or(0) });
-        let others = [(); 3].map(|()| errands.run(1, || async { unreachable!() }).0);
-        let mut waiting: Vec<_> = [first].into_iter().chain(others).collect();
-        let woken: Vec<Arc<Woken>> = waiting.iter().map(|_| Arc::default()).collect();
-        for (waiting, woken) in waiting.iter_mut().zip(&woken) {
-            let waker = Waker::from(Arc::clone(woken));
-            let mut task = Context::from_waker(&waker);
-            assert!(Pin::new(waiting).poll(&mut task).is_pending());
-        }
-        // The last one looked last; it goes away, and so does the first, when they have been woken.
-        answer.send(7).unwrap();
-        for woken in &woken {
-            assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        }
-        drop(waiting.pop());
-        drop(waiting.remove(0));
-        for waiting in waiting {
-            assert_eq!(waiting.now_or_never(), Some(Some(7)));
-        }
-    }
-
-    #[tokio::test]
-    async fn an_errand_that_everybody_leaves_is_left_and_one_that_panics_is_told() {
-        let errands = Errands::new();
-        let (mut left, _) = errands.run(1, std::future::pending::<u32>);
-        assert_eq!((&mut left).now_or_never(), None);
-        drop(left);
-        assert!(lock(&errands.under_way).errands.is_empty());
-        let (failed, joined) = errands.run(1, || async { panic!("as planned") });
-        assert!(!joined);
-        assert_eq!(failed.await, None);
-        assert!(lock(&errands.under_way).errands.is_empty());
     }
 
     #[tokio::test]

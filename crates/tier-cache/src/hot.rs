@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 use session_core::{Head, KeyHash, SessionId, Stem, Version, WrittenToken};
 
@@ -35,6 +34,8 @@ pub(crate) struct Hot<D> {
     lookups: Cache<KeyHash, SessionId, RandomState>,
     /// Minted tokens that the database has refused for good.
     refused: Cache<KeyHash, Refusal, RandomState>,
+    /// How long a session is hot.
+    ttl: Duration,
     /// Entries of another [`Generation`] are misses.
     generation: AtomicU32,
 }
@@ -46,8 +47,6 @@ impl<D: Send + Sync + 'static> Hot<D> {
         /// A client that goes on with a token that is over costs one query in this time.
         const REFUSED: Duration = Duration::from_secs(30);
         let capacity = config.capacity.as_u64();
-        let front = Arc::new(Front::new(config.capacity));
-        let dropped = Arc::clone(&front);
         Self {
             sessions: Shelf::new(
                 Cache::builder()
@@ -55,15 +54,10 @@ impl<D: Send + Sync + 'static> Hot<D> {
                     .max_capacity(capacity)
                     .weigher(|_, entry: &Arc<Entry<D>>| entry.weight())
                     .time_to_live(config.ttl)
-                    .eviction_listener(move |id, _, cause| {
-                        // So that the front holds no memory of it; the rest forget themselves.
-                        if cause.was_evicted() {
-                            dropped.forget(Stem::of(*id));
-                        }
-                    })
                     .build_with_hasher(RandomState::default()),
             ),
-            front,
+            front: Arc::new(Front::new(config.capacity)),
+            ttl: config.ttl,
             lookups: Cache::builder()
                 .name("session lookups")
                 .max_capacity(capacity / 4)
@@ -96,7 +90,15 @@ impl<D: Send + Sync + 'static> Hot<D> {
     /// The session, if an admitted one is here; for the caller to see whether it is still to be hot.
     /// No I/O, no lock held, nothing allocated.
     pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry<D>>> {
-        let entry = self.sessions.get(id)?;
+        self.served(self.sessions.get(id)?)
+    }
+
+    /// The same for one who expects nothing.
+    pub(crate) fn peek(&self, id: SessionId) -> Option<Arc<Entry<D>>> {
+        self.served(self.sessions.peek(id)?)
+    }
+
+    fn served(&self, entry: Arc<Entry<D>>) -> Option<Arc<Entry<D>>> {
         (entry.admitted.load(Ordering::Acquire) && self.is_current(&entry)).then_some(entry)
     }
 
@@ -153,17 +155,11 @@ impl<D: Send + Sync + 'static> Hot<D> {
         gate: impl Fn(&Head) -> bool,
     ) -> Option<Arc<Entry<D>>> {
         let id = entry.head().id;
-        let kept = self.sessions.compute(id, |kept| match kept {
-            Some(kept) if kept.value().outranks(&entry) && gate(kept.value().head()) => Op::Nop,
-            _ => Op::Put(Arc::clone(&entry)),
-        });
-        let kept = match kept {
-            CompResult::Unchanged(kept) => kept.into_value(),
-            _ => {
-                self.front.forget(Stem::of(id));
-                entry
-            }
-        };
+        let stays = |kept: &Entry<D>| kept.outranks(&entry) && gate(kept.head());
+        let (kept, is_new) = self.sessions.put(Arc::clone(&entry), stays);
+        if is_new {
+            self.front.forget(Stem::of(id));
+        }
         for key in kept.head().foreign_keys() {
             self.remember(key, &kept);
         }
@@ -192,10 +188,8 @@ impl<D: Send + Sync + 'static> Hot<D> {
 
     fn take_below(&self, id: SessionId, version: Version) {
         // Read past the generation and the admission: what is being inserted goes too.
-        self.sessions.compute(id, |kept| match kept {
-            Some(kept) if kept.value().head().version < version => Op::Remove,
-            _ => Op::Nop,
-        });
+        self.sessions
+            .take_if(id, |kept| kept.head().version < version);
     }
 
     /// Drops everything, at once: entries of earlier generations are misses from here on.

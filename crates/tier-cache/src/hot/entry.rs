@@ -1,15 +1,16 @@
 //! A session as the hot tier holds it.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
-use session_core::{Body, Device, Fingerprint, Head, Record, Standing, Timestamp};
+use session_core::{Body, Device, Fingerprint, Head, Record, Standing, Stem, Timestamp};
 
-use super::Generation;
+use super::front::Front;
+use super::{Generation, Hot};
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
-use crate::config::HotConfig;
 use crate::data::SessionData;
 use crate::sync::{AtomicBool, AtomicU32};
 
@@ -45,19 +46,21 @@ pub(crate) struct Entry<D> {
     data_len: u32,
     /// When that window opened; at first, when the entry was made. In milliseconds before `hot_until`.
     opened: AtomicU32,
+    /// Of the tier that it was made for.
+    front: Arc<Front<D>>,
 }
 
 impl<D> Entry<D> {
     /// A session that was just read from the database, by a question asked in `generation`.
-    pub(crate) fn cold(row: Row, now: Now, generation: Generation, config: &HotConfig) -> Self
+    pub(crate) fn cold(row: Row, now: Now, generation: Generation, hot: &Hot<D>) -> Self
     where
         D: SessionData,
     {
         let data_len = row.body.data.len();
-        Self {
-            stood: Some(row.head.standing(now.wall)),
-            ..Self::warm(row.read(), data_len, now, generation, config)
-        }
+        let stood = row.head.standing(now.wall);
+        let mut entry = Self::warm(row.read(), data_len, now, generation, hot);
+        entry.stood = Some(stood);
+        entry
     }
 
     /// A session from the warm tier.
@@ -66,15 +69,15 @@ impl<D> Entry<D> {
         data_len: usize,
         now: Now,
         generation: Generation,
-        config: &HotConfig,
+        hot: &Hot<D>,
     ) -> Self {
         /// How long a refused session is remembered, which saves its client's retries a query.
         const REFUSED: Duration = Duration::from_secs(30);
         let lifetime = match record.head.standing(now.wall) {
-            Standing::Valid => record.head.expires_at.since(now.wall).min(config.ttl),
-            Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(config.ttl),
+            Standing::Valid => record.head.expires_at.since(now.wall).min(hot.ttl),
+            Standing::Expired | Standing::Idle | Standing::Revoked => REFUSED.min(hot.ttl),
         };
-        let goes_on = lifetime == config.ttl && record.head.is_active;
+        let goes_on = lifetime == hot.ttl && record.head.is_active;
         Self {
             known: Default::default(),
             record,
@@ -88,6 +91,7 @@ impl<D> Entry<D> {
             admitted: AtomicBool::new(false),
             opened: AtomicU32::new(whole_millis(lifetime)),
             uses: atomic::AtomicU8::new(1),
+            front: Arc::clone(&hot.front),
         }
     }
 
@@ -202,6 +206,11 @@ impl<D> Entry<D> {
         black_box((head.expires_at, head.user.is_some(), self.body().is_some()));
     }
 
+    fn was_known(&self) -> bool {
+        let mut halves = self.known.iter();
+        halves.any(|half| half.load(Ordering::Relaxed) != 0)
+    }
+
     /// It was accepted for this token.
     pub(super) fn know_by(&self, token: Fingerprint) {
         for (place, half) in self.known.iter().zip(token.halves()) {
@@ -236,6 +245,15 @@ impl<D> Entry<D> {
         });
         let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len as usize;
         u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl<D> Drop for Entry<D> {
+    /// Its allocation is kept from being freed by the front's references.
+    fn drop(&mut self) {
+        if self.was_known() {
+            self.front.let_go(Stem::of(self.head().id));
+        }
     }
 }
 

@@ -10,8 +10,10 @@
 //! front has taken a [`Ticket`] of its place *before* asking moka; it is turned away if the place
 //! was told to forget since. So an entry that is found here was still in moka when it was last told.
 //! What moka drops by itself, to make room or at its end, is found no longer than somebody else
-//! holds it: the front counts for nothing ([`Weak`]).
+//! holds it: the front counts for nothing ([`Weak`]). An entry that ends has the front
+//! [let go](Front::let_go) of its memory.
 
+use std::fmt;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -138,6 +140,22 @@ impl<D> Front<D> {
         });
     }
 
+    /// Holds on no longer to entries of this stem that nobody else holds. No part of the protocol, since
+    /// such are not found; so nobody is turned away for it.
+    pub(super) fn let_go(&self, stem: Stem) {
+        let spot = self.spot(stem);
+        let ways = self.places[spot.place].0.lock();
+        let mut ways = ways.unwrap_or_else(PoisonError::into_inner);
+        for entry in &mut ways.entries {
+            if entry
+                .as_ref()
+                .is_some_and(|entry| entry.strong_count() == 0)
+            {
+                *entry = None;
+            }
+        }
+    }
+
     /// How many entries it keeps from being freed.
     #[cfg(test)]
     pub(super) fn references(&self) -> usize {
@@ -166,6 +184,14 @@ impl<D> Front<D> {
         // Nothing panics while holding it.
         let ways = self.places[spot.place].0.lock();
         then(&mut ways.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<D> fmt::Debug for Front<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front")
+            .field("places", &self.places.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use session_core::{Body, Record, Timestamp, TokenKeys, TokenKind, User, UserId};
 use super::*;
 use crate::clock::Clock;
 
-fn entry(id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> {
+fn entry(hot: &Hot<String>, id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> {
     let now = Clock::system().now();
     let head = Head {
         version: Version::new(version),
@@ -17,13 +17,7 @@ fn entry(id: SessionId, version: i64, body: Option<&str>) -> Arc<Entry<String>> 
     });
     let data_len = 100;
     let record = Record { head, body };
-    Arc::new(Entry::warm(
-        record,
-        data_len,
-        now,
-        Generation(0),
-        &HotConfig::default(),
-    ))
+    Arc::new(Entry::warm(record, data_len, now, Generation(0), hot))
 }
 
 fn hot() -> Hot<String> {
@@ -38,11 +32,12 @@ fn it_is_due_shortly_before_its_end_the_more_so_the_longer_a_load_takes() {
         ttl,
         ..HotConfig::default()
     };
+    let hot = Hot::new(&config);
     let entry = |lives: Duration| {
         let now = clock.now();
         let head = Head::new(SessionId::random(), now.wall, now.wall + lives);
         let record: Record<()> = Record { head, body: None };
-        Entry::warm(record, 0, now, Generation(0), &config)
+        Entry::warm(record, 0, now, Generation(0), &hot)
     };
     let (long, short) = (entry(2 * ttl), entry(ttl / 2));
     let due = |entry: &Entry<()>, load| {
@@ -67,7 +62,7 @@ fn it_is_due_shortly_before_its_end_the_more_so_the_longer_a_load_takes() {
 #[test]
 fn a_hit_hands_out_the_very_entry_that_was_kept() {
     let hot = hot();
-    let entry = entry(SessionId::random(), 1, None);
+    let entry = entry(&hot, SessionId::random(), 1, None);
     hot.insert(Arc::clone(&entry), |_| true);
     let hit = hot.get(entry.head().id).unwrap();
     assert!(Arc::ptr_eq(&hit, &entry));
@@ -78,7 +73,7 @@ fn the_later_version_stays_and_of_one_version_the_fuller() {
     let hot = hot();
     let id = SessionId::random();
     let kept = |version, body| {
-        hot.insert(entry(id, version, body), |_| true);
+        hot.insert(entry(&hot, id, version, body), |_| true);
         let kept = hot.get(id).unwrap();
         (kept.head().version.get(), kept.body().is_some())
     };
@@ -92,7 +87,7 @@ fn the_later_version_stays_and_of_one_version_the_fuller() {
 #[test]
 fn what_the_gate_refuses_after_the_insert_is_not_there() {
     let hot = hot();
-    let entry = entry(SessionId::random(), 1, None);
+    let entry = entry(&hot, SessionId::random(), 1, None);
     assert!(hot.insert(Arc::clone(&entry), |_| false).is_none());
     assert!(hot.get(entry.head().id).is_none());
 }
@@ -100,7 +95,7 @@ fn what_the_gate_refuses_after_the_insert_is_not_there() {
 #[test]
 fn an_entry_is_not_seen_before_the_gate_has_admitted_it() {
     let hot = hot();
-    let entry = entry(SessionId::random(), 1, None);
+    let entry = entry(&hot, SessionId::random(), 1, None);
     let id = entry.head().id;
     let admitted = hot.insert(entry, |_| {
         assert!(hot.get(id).is_none(), "nobody sees it yet");
@@ -112,7 +107,7 @@ fn an_entry_is_not_seen_before_the_gate_has_admitted_it() {
 #[test]
 fn a_floor_raised_during_the_insert_wins() {
     let hot = hot();
-    let entry = entry(SessionId::random(), 1, None);
+    let entry = entry(&hot, SessionId::random(), 1, None);
     let id = entry.head().id;
     // The gate has said yes when the floor is raised.
     hot.insert(entry, |_| {
@@ -126,8 +121,8 @@ fn a_floor_raised_during_the_insert_wins() {
 fn clear_empties_at_once_even_for_what_is_being_inserted() {
     let hot = hot();
     let (early, late) = (SessionId::random(), SessionId::random());
-    hot.insert(entry(early, 1, None), |_| true);
-    hot.insert(entry(late, 1, None), |_| {
+    hot.insert(entry(&hot, early, 1, None), |_| true);
+    hot.insert(entry(&hot, late, 1, None), |_| {
         hot.clear();
         true
     });
@@ -139,15 +134,15 @@ fn clear_empties_at_once_even_for_what_is_being_inserted() {
 fn what_was_asked_for_before_a_clear_is_not_seen_however_late_it_comes() {
     let hot = hot();
     let (lost, id) = (
-        entry(SessionId::random(), 2, Some("lost")),
+        entry(&hot, SessionId::random(), 2, Some("lost")),
         SessionId::random(),
     );
     hot.clear();
     hot.insert(Arc::clone(&lost), |_| true);
     assert!(hot.get(lost.head().id).is_none());
     // Nor does it keep out what was asked for later.
-    hot.insert(entry(id, 2, Some("lost")), |_| true);
-    let mut later = Arc::into_inner(entry(id, 1, None)).unwrap();
+    hot.insert(entry(&hot, id, 2, Some("lost")), |_| true);
+    let mut later = Arc::into_inner(entry(&hot, id, 1, None)).unwrap();
     later.generation = hot.generation();
     hot.insert(Arc::new(later), |_| true);
     assert_eq!(hot.get(id).unwrap().head().version, Version::new(1));
@@ -161,7 +156,7 @@ fn the_capacity_in_bytes_is_kept() {
         ..HotConfig::default()
     });
     for _ in 0..1000 {
-        hot.insert(entry(SessionId::random(), 1, Some("data")), |_| true);
+        hot.insert(entry(&hot, SessionId::random(), 1, Some("data")), |_| true);
     }
     let (entries, bytes) = hot.size();
     assert!(bytes <= capacity.as_u64(), "{bytes}");
@@ -170,11 +165,12 @@ fn the_capacity_in_bytes_is_kept() {
 
 #[test]
 fn no_entry_outlives_its_session() {
+    let hot = hot();
     let now = Clock::system().now();
-    let mut head = entry(SessionId::random(), 1, None).head().clone();
+    let mut head = entry(&hot, SessionId::random(), 1, None).head().clone();
     head.expires_at = now.wall + Duration::from_secs(5);
     let record = Record::<String> { head, body: None };
-    let entry = Entry::warm(record, 0, now, Generation(0), &HotConfig::default());
+    let entry = Entry::warm(record, 0, now, Generation(0), &hot);
     assert_eq!(entry.hot_until(), now.moment + Duration::from_secs(5));
 }
 
@@ -199,7 +195,7 @@ fn a_token_that_was_accepted_is_known_again_and_no_other_of_the_session() {
     let hot = hot();
     let id = SessionId::random();
     let (accepted, other) = (token(id), token(id));
-    hot.insert(entry(id, 1, None), |_| true);
+    hot.insert(entry(&hot, id, 1, None), |_| true);
     assert!(hot.get_known(written(&accepted)).is_none());
     bring(&hot, id, &accepted);
     let known = hot.get_known(written(&accepted)).unwrap();
@@ -224,11 +220,11 @@ fn a_session_that_changes_is_not_known_any_more_though_a_request_still_holds_it(
             hot.sessions.settled().invalidate(&id);
             hot.remove_below(id, Version::new(9));
         },
-        |hot, id| drop(hot.insert(entry(id, 2, None), |_| true)),
+        |hot, id| drop(hot.insert(entry(hot, id, 2, None), |_| true)),
         |hot, _| hot.clear(),
     ];
     for change in changes {
-        let mut entry = Arc::into_inner(entry(id, 1, None)).unwrap();
+        let mut entry = Arc::into_inner(entry(&hot, id, 1, None)).unwrap();
         entry.generation = hot.generation();
         hot.insert(Arc::new(entry), |_| true);
         bring(&hot, id, &token);
@@ -253,7 +249,7 @@ fn what_moka_has_dropped_is_not_known_and_its_memory_is_free() {
     for _ in 0..1000 {
         let id = SessionId::random();
         let token = token(id);
-        hot.insert(entry(id, 1, None), |_| true);
+        hot.insert(entry(&hot, id, 1, None), |_| true);
         let ticket = hot.ticket(written(&token));
         if let Some(entry) = hot.get(id) {
             hot.bring(written(&token), &entry, ticket);
@@ -277,7 +273,7 @@ fn what_is_used_at_the_front_alone_stays_in_moka() {
     });
     let used = SessionId::random();
     let token = token(used);
-    hot.insert(entry(used, 1, None), |_| true);
+    hot.insert(entry(&hot, used, 1, None), |_| true);
     let request = || {
         if hot.get_known(written(&token)).is_none() {
             // Something else that was inserted shares its bucket.
@@ -286,7 +282,7 @@ fn what_is_used_at_the_front_alone_stays_in_moka() {
     };
     for _ in 0..2000 {
         let id = SessionId::random();
-        hot.insert(entry(id, 1, None), |_| true);
+        hot.insert(entry(&hot, id, 1, None), |_| true);
         // Others are used too, and more often than moka is told of the one.
         (0..3).for_each(|_| drop(hot.get(id)));
         (0..30).for_each(|_| request());
@@ -306,7 +302,7 @@ fn bytes_each(sessions: u32, room_each: u64, record: impl Fn() -> Record<u64>) -
     let held = allocation_counter::measure(|| {
         let filled = hot.insert(Hot::new(&config));
         for _ in 0..sessions {
-            let entry = Entry::warm(record(), 11, now, Generation(0), &config);
+            let entry = Entry::warm(record(), 11, now, Generation(0), filled);
             filled.insert(Arc::new(entry), |_| true);
         }
         filled.size();

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use session_core::{Head, Key, Record, Standing};
-use tokio::time::{Instant, sleep};
+use session_core::{Head, Key, Standing};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Shared;
 use super::fills::Fill;
+use super::pipeline::{self, Asked};
 use super::reads::{Leased, Read};
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
-use crate::config::{Holds, Promotion};
+use crate::config::Holds;
 use crate::data::SessionData;
 use crate::error::{Refusal, StoreError};
 use crate::flight::Flight;
@@ -53,26 +54,26 @@ impl<D> Clone for Landed<D> {
 }
 
 impl<D: SessionData> Shared<D> {
-    /// Waits for the load of `key`, which is begun if none is under way; and says whether one
-    /// was. What Redis answers is dropped if nobody waits for it any more; a load from the database
+    /// Waits for the load of `key`, which is begun if none is under way; and says whether one was. It
     /// lands in any case.
-    #[tracing::instrument(level = "debug", name = "session.load", skip(self))]
-    pub(crate) async fn load(self: &Arc<Self>, key: Key, from: From) -> (Loaded<D>, bool) {
-        let (flight, joined) = match from {
-            From::Warm if self.warm.is_some() => {
-                let (errand, joined) = self.errands.run(key, || ask(Arc::clone(self), key));
-                match errand.await {
+    #[tracing::instrument(level = "debug", name = "session.load", skip(self, deadline))]
+    pub(crate) async fn load(self: &Arc<Self>, key: Key, deadline: Instant) -> (Loaded<D>, bool) {
+        let (flight, joined) = match self.warm {
+            Some(_) => {
+                let (asked, joined) = self.ask_warm(key);
+                // Redis has a deadline of its own: most requests need no timer.
+                match asked.landed().await {
                     Some(Asked::Loaded(loaded)) => return (loaded, joined),
                     Some(Asked::Below(flight, under_way)) => (flight, joined || under_way),
                     None => return (Err(self.too_late()), joined),
                 }
             }
-            _ => self.flight(key, from),
+            None => self.flight(key, From::Warm),
         };
-        match flight.landed().await {
-            Some(loaded) => (loaded, joined),
-            // The load panicked, too many are under way, or the runtime is going down.
-            None => (Err(self.too_late()), joined),
+        match timeout_at(deadline, flight.landed()).await {
+            Ok(Some(loaded)) => (loaded, joined),
+            // It is late, or panicked, or too many are under way, or the runtime is going down.
+            Ok(None) | Err(_) => (Err(self.too_late()), joined),
         }
     }
 
@@ -141,102 +142,14 @@ impl<D: SessionData> Shared<D> {
     }
 }
 
-/// What came of asking the warm tier.
-pub(super) enum Asked<D: SessionData> {
-    Loaded(Loaded<D>),
-    /// It had nothing: the load that asks the tiers below, and whether that was under way before.
-    Below(Flight<Loaded<D>>, bool),
-}
-
-impl<D: SessionData> Clone for Asked<D> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Loaded(loaded) => Self::Loaded(loaded.clone()),
-            Self::Below(flight, under_way) => Self::Below(flight.clone(), *under_way),
-        }
-    }
-}
-
-/// Asks the warm tier, unless a load is below it already, or has landed since the caller looked. In this
-/// order, so that however many ask for a session, and whenever, it is asked of Redis once.
-async fn ask<D: SessionData>(shared: Arc<Shared<D>>, key: Key) -> Asked<D> {
-    if let Some(flight) = shared.flights.under_way(&(key, From::Warm)) {
-        return Asked::Below(flight, true);
-    }
-    if let Some(landed) = hot(&shared, key) {
-        return Asked::Loaded(Ok(landed));
-    }
-    if let Some(loaded) = warm(&shared, key).await {
-        return Asked::Loaded(loaded);
-    }
-    let (flight, under_way) = shared.flight(key, From::Warm);
-    Asked::Below(flight, under_way)
-}
-
 /// From the hot tier.
-fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed<D>> {
-    let (entry, _) = shared.hot_entry(key)?;
+pub(super) fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed<D>> {
+    let (entry, _) = shared.hot_entry_after_all(key)?;
     Some(Landed {
         entry,
         tier: Tier::Hot,
         good_until: Moment::LONG_AGO,
     })
-}
-
-/// From the warm tier; `None` if the database has to be asked.
-async fn warm<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Option<Loaded<D>> {
-    let warm = shared.warm.as_ref()?;
-    if !shared.fence.trusts(shared.clock.now().moment) {
-        return None;
-    }
-    let generation = shared.hot.generation();
-    // After the generation: what is asked for in an earlier lineage is of an earlier one.
-    let lineage = shared.fence.lineage()?;
-    let (head, body, ends) = match warm.get(key, lineage).await? {
-        WarmRecord::Session { head, body, ends } => (head, body, ends),
-        WarmRecord::Tombstone { id, version, as_of } => {
-            // Of a foreign key it may tell of another session, which had the key before.
-            let grave = key == Key::Id(id) && shared.fence.admits_at(id, version, as_of);
-            return grave.then_some(Err(Refusal::Revoked));
-        }
-    };
-    let now = shared.clock.now();
-    // A warm no is not taken for an answer, and an entry of a key may be older than the key.
-    if head.standing(now.wall) != Standing::Valid || !leads_to(key, &head) || !shared.admits(&head)
-    {
-        return None;
-    }
-    let id = head.id;
-    let whole = body.is_some();
-    let data_len = body.as_ref().map_or(0, |body| body.data.len());
-    let body = body.map(|body| body.read());
-    let entry = Entry::warm(
-        Record { head, body },
-        data_len,
-        now,
-        generation,
-        &shared.config.hot,
-    );
-    let entry = shared
-        .hot
-        .insert(Arc::new(entry), |head| shared.admits(head))?;
-    remember(shared, key, &entry);
-    if ends.is_due(now.wall, shared.config.warm.ttl) {
-        shared.fetch(id);
-    }
-    if !whole {
-        shared.metrics.rebuilds.increment(1);
-        match shared.config.session.promotion {
-            Promotion::FirstUse | Promotion::Uses { count: 1, .. } => shared.fetch(id),
-            Promotion::Body | Promotion::Uses { .. } => {}
-        }
-    }
-    Some(Ok(Landed {
-        entry,
-        tier: Tier::Warm,
-        // Only the fence vouches for it.
-        good_until: Moment::LONG_AGO,
-    }))
 }
 
 /// From below the warm tier, by one node at a time: what another is loading is waited for, as long as
@@ -257,7 +170,7 @@ async fn leased<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Loaded<D> 
     let mut pause = LOOK[0];
     while Instant::now() < until {
         sleep(pause).await;
-        if let Some(loaded) = warm(shared, key).await {
+        if let Some(loaded) = pipeline::read_one(shared, key).await {
             return loaded;
         }
         pause = (2 * pause).min(LOOK[1]);
@@ -392,7 +305,7 @@ pub(super) fn keep<D: SessionData>(
     now: Now,
     generation: Generation,
 ) -> Option<Arc<Entry<D>>> {
-    let entry = Entry::cold(row, now, generation, &shared.config.hot);
+    let entry = Entry::cold(row, now, generation, &shared.hot);
     shared
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))
@@ -425,14 +338,14 @@ pub(super) fn warm_record(row: &Row, holds: Holds, ends: Ends) -> WarmRecord {
 }
 
 /// So that the next lookup by this key is hot too.
-fn remember<D: SessionData>(shared: &Shared<D>, key: Key, entry: &Entry<D>) {
+pub(super) fn remember<D: SessionData>(shared: &Shared<D>, key: Key, entry: &Entry<D>) {
     match key {
         Key::Id(_) => {}
         Key::AccessJti(hash) | Key::Refresh(hash) => shared.hot.remember(hash, entry),
     }
 }
 
-fn leads_to(key: Key, head: &Head) -> bool {
+pub(super) fn leads_to(key: Key, head: &Head) -> bool {
     match key {
         Key::Id(id) => head.id == id,
         Key::AccessJti(hash) => head.access == Some(hash),

@@ -6,6 +6,7 @@
 //! | `start.rs` | how they are opened |
 //! | `read.rs` | how a session is found: hot, warm, cold |
 //! | `load.rs` | how a session that is not hot is brought there |
+//! | `pipeline.rs` | how Redis is asked for those that are asked for at the same time |
 //! | `asking.rs` | how the database is asked for a caller who may go away |
 //! | `reads.rs` | how the database is asked for many of them by one statement |
 //! | `gather.rs` | how those who come while it is busy share the next |
@@ -27,6 +28,7 @@ mod gather;
 mod inspect;
 mod load;
 mod login;
+mod pipeline;
 mod places;
 #[cfg(test)]
 mod races;
@@ -67,7 +69,7 @@ use crate::config::TierConfig;
 use crate::data::SessionData;
 use crate::events::{Event, Events, Reason};
 use crate::fence::Fence;
-use crate::flight::{Errands, Flights};
+use crate::flight::Flights;
 use crate::health::Health;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
@@ -75,7 +77,8 @@ use crate::touch::Touch;
 use crate::warm::Warm;
 
 use fills::Fill;
-use load::{Asked, From, Loaded};
+use load::{From, Loaded};
+use pipeline::Pipeline;
 use reads::Reads;
 use turns::Turns;
 
@@ -141,7 +144,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) metrics: Metrics,
     flights: Flights<(Key, From), Loaded<D>>,
     /// Questions to the warm tier.
-    errands: Errands<Key, Asked<D>>,
+    pipeline: Pipeline<D>,
     pub(crate) reads: Reads,
     /// Microseconds that the last load from the database took.
     load_took: AtomicU32,

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Shared, Tiers};
 use crate::data::SessionData;
@@ -23,28 +23,49 @@ impl<D: SessionData> Tiers<D> {
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
         let shared = self.shared();
-        let Some(_place) = shared.place() else {
-            return Err(shared.too_late());
-        };
-        match timeout(shared.config.cold.load_timeout, work).await {
-            Ok(done) => done,
-            Err(_) => Err(shared.too_late()),
-        }
+        let _place = shared.place_to_wait()?;
+        shared.in_time(shared.deadline(), work).await
     }
 }
 
 impl<D: SessionData> Shared<D> {
-    fn place(&self) -> Option<Place> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        if place.is_err() {
-            self.metrics.shed.increment(1);
+    /// A request that begins now waits until then at most.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.cold.load_timeout
+    }
+
+    pub(super) async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        match timeout_at(deadline, work).await {
+            Ok(done) => done,
+            Err(_) => Err(self.too_late()),
         }
-        place.ok().map(|place| Place(Arc::new(place)))
+    }
+
+    /// For a request that waits itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unavailable`] if too many wait already.
+    pub(super) fn place_to_wait(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.places.try_acquire().map_err(|_| {
+            self.metrics.shed.increment(1);
+            self.too_late()
+        })
     }
 
     /// For those who change sessions, or list them: one for all that an operation does.
+    ///
+    /// # Errors
+    ///
+    /// As [`place_to_wait`](Self::place_to_wait).
     pub(super) fn place_to_write(&self) -> Result<Place, Error> {
-        self.place().ok_or_else(|| {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map(|place| Place(Arc::new(place))).map_err(|_| {
+            self.metrics.shed.increment(1);
             let reason = "as many requests wait already as cold.max_waiting allows";
             StoreError::transient("write", reason).into()
         })

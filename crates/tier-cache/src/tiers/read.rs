@@ -54,14 +54,21 @@ impl Credential {
             Self::Key(_) => None,
         }
     }
+}
 
+/// What a credential asks for.
+struct Wanted {
+    key: Key,
+    shown: Shown,
     /// The hash of what it shows, if that is a token that we minted.
-    fn minted(&self, shown: Shown) -> Option<KeyHash> {
-        match (self, shown) {
-            (Self::Token(_), Shown::Access(hash) | Shown::Refresh(hash)) => Some(hash),
-            _ => None,
-        }
-    }
+    minted: Option<KeyHash>,
+}
+
+/// What came of looking for a session where no I/O is needed.
+enum Looked<D: SessionData> {
+    Found(Result<Session<D>, Refusal>),
+    /// It is to be looked for below; the credential is not made up.
+    Below(Wanted),
 }
 
 /// What a session must hold to be the one that was asked for.
@@ -99,37 +106,27 @@ impl<D: SessionData> Tiers<D> {
         strictness: Strictness,
     ) -> Result<Session<D>, Refusal> {
         let credential = credential.into();
-        if strictness != Strictness::Row
-            && let Some(found) = self.try_hot(&credential)
-        {
-            return self.confirm(found?, strictness).await;
-        }
-        let found = self.wait(self.find_below(&credential, strictness)).await;
-        let found = found.or_else(|refusal| match strictness {
-            Strictness::Trust if refusal.is_unavailable() => self.blind(&credential).ok_or(refusal),
-            _ => Err(refusal),
-        });
+        let looked = match strictness {
+            Strictness::Row => match self.shared().genuine(&credential) {
+                Ok(()) => Looked::Below(self.shared().wanted(&credential)),
+                Err(forged) => Looked::Found(Err(forged)),
+            },
+            Strictness::Trust | Strictness::Version => self.hot(&credential),
+        };
+        let found = match looked {
+            Looked::Found(Ok(session)) => return self.confirm(session, strictness).await,
+            Looked::Found(Err(refusal)) => Err(refusal),
+            Looked::Below(wanted) => self.find_below(&wanted, strictness).await,
+        };
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
-    }
-
-    async fn find_below(
-        &self,
-        credential: &Credential,
-        strictness: Strictness,
-    ) -> Result<Session<D>, Refusal> {
-        if strictness == Strictness::Row {
-            let (key, shown) = self.shared().wanted(credential);
-            self.shared().genuine(credential)?;
-            return self.reread(key, shown).await;
-        }
-        let session = self.load(credential).await?;
-        self.ask_again(session, strictness).await
     }
 
     /// The session, or why there is none, if that can be said with no I/O; trusting the caches
     /// as far as the fence lets them, whatever the configuration says.
     pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
-        let found = self.hot(credential)?;
+        let Looked::Found(found) = self.hot(credential) else {
+            return None;
+        };
         Some(found.inspect_err(|refusal| {
             self.shared().tell_refused(credential.session(), refusal);
         }))
@@ -148,7 +145,7 @@ impl<D: SessionData> Tiers<D> {
         valid.then(|| self.serve_hot(entry, now, shown))
     }
 
-    fn hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
+    fn hot(&self, credential: &Credential) -> Looked<D> {
         let shared = self.shared();
         let written = match credential {
             Credential::Token(token) => Some(token.written()),
@@ -156,29 +153,32 @@ impl<D: SessionData> Tiers<D> {
         };
         let written = written.as_deref().and_then(WrittenToken::access);
         if let Some(session) = written.and_then(|token| self.try_known(token)) {
-            return Some(Ok(session));
+            return Looked::Found(Ok(session));
         }
-        let (key, shown) = shared.wanted(credential);
+        let wanted = shared.wanted(credential);
         let ticket = written.map(|token| (token, shared.hot.ticket(token)));
-        if let Some((entry, now)) = shared.hot_entry(key) {
-            match verdict(&entry, shown, now) {
+        if let Some((entry, now)) = shared.hot_entry(wanted.key) {
+            match verdict(&entry, wanted.shown, now) {
                 Verdict::Accepted => {
                     if let Some((token, ticket)) = ticket {
                         shared.hot.bring(token, &entry, ticket);
                     }
-                    return Some(Ok(self.serve_hot(entry, now, shown)));
+                    return Looked::Found(Ok(self.serve_hot(entry, now, wanted.shown)));
                 }
                 Verdict::Refused(refusal) => {
                     shared.metrics.hot_hits.increment(1);
-                    return Some(Err(refusal));
+                    return Looked::Found(Err(refusal));
                 }
                 Verdict::Doubtful(_) => {}
             }
         }
         if let Err(forged) = shared.genuine(credential) {
-            return Some(Err(forged));
+            return Looked::Found(Err(forged));
         }
-        shared.hot.refused(credential.minted(shown)?).map(Err)
+        match wanted.minted.and_then(|token| shared.hot.refused(token)) {
+            Some(refusal) => Looked::Found(Err(refusal)),
+            None => Looked::Below(wanted),
+        }
     }
 
     /// What is done for a session that is accepted.
@@ -241,28 +241,66 @@ impl<D: SessionData> Tiers<D> {
     }
 
     /// The session from below the hot tier.
-    pub(super) async fn load(&self, credential: &Credential) -> Result<Session<D>, Refusal> {
+    async fn find_below(
+        &self,
+        wanted: &Wanted,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
+        let found = match self.shared().place_to_wait() {
+            Ok(_place) => self.load(wanted, strictness).await,
+            Err(refusal) => Err(refusal),
+        };
+        found.or_else(|refusal| match strictness {
+            Strictness::Trust if refusal.is_unavailable() => self.blind(wanted).ok_or(refusal),
+            _ => Err(refusal),
+        })
+    }
+
+    async fn load(&self, wanted: &Wanted, strictness: Strictness) -> Result<Session<D>, Refusal> {
         let shared = self.shared();
-        let (key, shown) = shared.wanted(credential);
-        shared.genuine(credential)?;
-        let (loaded, joined) = shared.load(key, From::Warm).await;
+        let Wanted { key, shown, .. } = *wanted;
+        let deadline = shared.deadline();
+        if strictness == Strictness::Row {
+            return shared.in_time(deadline, self.reread(key, shown)).await;
+        }
+        let (loaded, joined) = shared.load(key, deadline).await;
         let found = loaded
             .map_err(Verdict::Refused)
             .and_then(|landed| self.judge(landed, shown));
-        let found = match found {
-            Err(Verdict::Refused(refusal)) if !joined || refusal.is_unavailable() => {
+        match found {
+            Ok(session) if strictness == Strictness::Trust => Ok(session),
+            Ok(session) => {
+                let confirmed = self.ask_again(session, strictness);
+                shared.in_time(deadline, confirmed).await
+            }
+            Err(doubt) => {
+                let settled = self.settle(wanted, doubt, joined);
+                shared.in_time(deadline, settled).await
+            }
+        }
+    }
+
+    /// What becomes of a request for which no session was loaded that it may have.
+    async fn settle(
+        &self,
+        wanted: &Wanted,
+        doubt: Verdict,
+        joined: bool,
+    ) -> Result<Session<D>, Refusal> {
+        let shared = self.shared();
+        let found = match doubt {
+            Verdict::Refused(refusal) if !joined || refusal.is_unavailable() => {
                 shared.count_miss(&refusal);
                 Err(refusal)
             }
             // A cache may say yes on its own; its no is confirmed before anyone is logged out.
             // So is that of a load begun before this request, whose token may be newer.
-            Err(doubt) => {
+            doubt => {
                 tracing::trace!(?doubt, "asking the database to confirm a refusal");
-                self.reread(key, shown).await
+                self.reread(wanted.key, wanted.shown).await
             }
-            Ok(session) => return Ok(session),
         };
-        if let (Err(refusal), Some(token)) = (&found, credential.minted(shown)) {
+        if let (Err(refusal), Some(token)) = (&found, wanted.minted) {
             shared.hot.refuse(token, refusal);
         }
         found
@@ -270,13 +308,13 @@ impl<D: SessionData> Tiers<D> {
 
     /// What is hot, where the database can neither be heard nor asked, and the configuration has it
     /// served all the same.
-    fn blind(&self, credential: &Credential) -> Option<Session<D>> {
+    fn blind(&self, wanted: &Wanted) -> Option<Session<D>> {
         let shared = self.shared();
         let later = shared.config.fence.on_blind.serves_for();
         if later.is_zero() {
             return None;
         }
-        let (key, shown) = shared.wanted(credential);
+        let Wanted { key, shown, .. } = *wanted;
         let (entry, now) = shared.hot_entry_until(key, later)?;
         let accepted = matches!(verdict(&entry, shown, now), Verdict::Accepted);
         accepted.then(|| {
@@ -356,24 +394,28 @@ impl<D: SessionData> Tiers<D> {
 }
 
 impl<D: SessionData> Shared<D> {
-    fn wanted(&self, credential: &Credential) -> (Key, Shown) {
+    fn wanted(&self, credential: &Credential) -> Wanted {
         match credential {
             Credential::Token(token) => {
                 let hash = self.keys.hash(token);
-                let shown = match token.kind() {
-                    TokenKind::Access => Shown::Access(hash),
-                    TokenKind::Refresh => Shown::Refresh(hash),
-                };
-                (Key::Id(token.id()), shown)
+                Wanted {
+                    key: Key::Id(token.id()),
+                    shown: match token.kind() {
+                        TokenKind::Access => Shown::Access(hash),
+                        TokenKind::Refresh => Shown::Refresh(hash),
+                    },
+                    minted: Some(hash),
+                }
             }
-            Credential::Key(key) => {
-                let shown = match *key {
+            Credential::Key(key) => Wanted {
+                key: *key,
+                shown: match *key {
                     Key::Id(_) => Shown::Nothing,
                     Key::AccessJti(hash) => Shown::Access(hash),
                     Key::Refresh(hash) => Shown::Refresh(hash),
-                };
-                (*key, shown)
-            }
+                },
+                minted: None,
+            },
         }
     }
 
@@ -389,6 +431,14 @@ impl<D: SessionData> Shared<D> {
     /// of the three readings matters: see [`Fence::trusted_until`](crate::fence::Fence).
     pub(super) fn hot_entry(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
         self.hot_entry_until(key, Duration::ZERO)
+    }
+
+    /// The same for one who has looked in vain a moment ago.
+    pub(super) fn hot_entry_after_all(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
+        self.hot_until(Duration::ZERO, |hot| match key {
+            Key::Id(id) => hot.peek(id),
+            Key::AccessJti(hash) | Key::Refresh(hash) => hot.get_by(hash),
+        })
     }
 
     /// The same for a token that was accepted before.

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::pipeline::Pipeline;
 use super::reads::Reads;
 use super::turns::Turns;
 use super::{Owned, Shared, Tiers, fills};
@@ -19,7 +20,7 @@ use crate::error::StoreError;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::{Errands, Flights};
+use crate::flight::Flights;
 use crate::hot::Hot;
 use crate::metrics::{Meter, Metrics};
 use crate::prune;
@@ -115,6 +116,7 @@ impl<D: SessionData> TiersBuilder<D> {
         let (on, of) = (Arc::clone(&store), warm.clone());
         let meter = &metrics.meter;
         let reads = Reads::together(on, of, &self.config.cold, meter, &tasks);
+        let waiting = self.config.cold.max_waiting;
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
@@ -122,14 +124,10 @@ impl<D: SessionData> TiersBuilder<D> {
             load_took: AtomicU32::new(0),
             store,
             fence: Fence::new(),
-            errands: Errands::new(),
-            flights: Flights::new(
-                self.config.cold.max_waiting,
-                tasks.clone(),
-                Handle::current(),
-            ),
+            pipeline: Pipeline::new(Flights::new(waiting, tasks.clone(), Handle::current())),
+            flights: Flights::new(waiting, tasks.clone(), Handle::current()),
             fills,
-            places: Arc::new(Semaphore::new(self.config.cold.max_waiting)),
+            places: Arc::new(Semaphore::new(waiting)),
             clock: self.clock.unwrap_or_else(Clock::system),
             keys,
             config: self.config,

@@ -117,7 +117,9 @@ impl<D: SessionData> Tiers<D> {
             let found = match attempt {
                 // What was under way already, or comes from a copy of the database, may be older.
                 0 => {
-                    let landed = self.shared().load(key, From::Cold).await.0?;
+                    let (flight, _) = self.shared().flight(key, From::Cold);
+                    let landed = flight.landed().await;
+                    let landed = landed.unwrap_or_else(|| Err(self.shared().too_late()))?;
                     self.judge(landed, Shown::Nothing).ok()
                 }
                 _ => Some(self.reread(key, Shown::Nothing).await?),

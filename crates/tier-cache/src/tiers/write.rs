@@ -72,7 +72,7 @@ impl<D: SessionData> Shared<D> {
         self.raise_to(&row);
         let now = self.clock.now();
         self.tell(&row, now).await;
-        let entry = Arc::new(Entry::cold(row, now, generation, &self.config.hot));
+        let entry = Arc::new(Entry::cold(row, now, generation, &self.hot));
         // A floor that was raised meanwhile keeps it out of the cache; it is still what was
         // written.
         self.hot

@@ -34,7 +34,7 @@ impl Warm {
         match *self {}
     }
 
-    pub(crate) async fn get(&self, _: Key, _: Lineage) -> Option<WarmRecord> {
+    pub(crate) async fn get(&self, _: &[Key], _: Lineage) -> Vec<Option<WarmRecord>> {
         match *self {}
     }
 

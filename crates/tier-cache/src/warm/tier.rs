@@ -1,4 +1,4 @@
-//! The tier itself: what is asked of Redis.
+//! The tier itself: how it is asked, and how records get there.
 
 use std::fmt;
 use std::io;
@@ -10,13 +10,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     Cmd, ErrorKind, FromRedisValue, ParsingError, RedisError, Script, ServerErrorKind, Value,
 };
-use session_core::{Key, KeyHash, Lineage, TokenKeys};
+use session_core::{KeyHash, Lineage, TokenKeys};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::WarmRecord;
 use super::health::Health;
 use super::link::Target;
-use super::record::{Place, decode, encode};
+use super::record::{Place, encode};
 use crate::circuit::CircuitState;
 use crate::cold::Changed;
 use crate::config::{ConfigError, WarmConfig};
@@ -86,36 +86,6 @@ impl Warm {
     /// Whether Redis answered, the last time it was asked.
     pub(crate) fn is_up(&self) -> bool {
         self.health.is_up()
-    }
-
-    /// What a key leads to in this lineage, by one `GET`; whatever goes wrong is a miss.
-    ///
-    /// A foreign key may lead to a session that has another key by now: the caller compares.
-    pub(crate) async fn get(&self, key: Key, lineage: Lineage) -> Option<WarmRecord> {
-        let place = Place::of(key)?;
-        let connection = self.health.connection()?;
-        let key = place.key(&self.prefix);
-        let get = redis::cmd("GET").arg(&key).take();
-        match self
-            .ask::<Option<Vec<u8>>>(connection, &self.sent.get, &get)
-            .await
-        {
-            Ok(bytes) => {
-                let record = decode(&bytes?, place, &key, lineage, &self.keys);
-                if record.is_none() {
-                    self.metrics.warm_unreadable.increment(1);
-                }
-                record
-            }
-            Err(error) if error.code() == Some("WRONGTYPE") => {
-                self.metrics.warm_unreadable.increment(1);
-                None
-            }
-            Err(error) => {
-                self.failed(&error);
-                None
-            }
-        }
     }
 
     /// Keeps what a cold load brought, unless a newer record is there. Nothing is published.

@@ -16,6 +16,7 @@ mod metrics;
 mod namespaces;
 mod notify;
 mod outage;
+mod pipelines;
 mod promotion;
 mod pruning;
 mod races;

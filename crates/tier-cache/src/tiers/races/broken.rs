@@ -58,7 +58,7 @@ pub(super) fn load(shared: &Shared<()>, rule: Rule) -> Loaded<()> {
         Rule::GenerationOfAsking => shared.hot.generation(),
         _ => asked,
     };
-    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.config.hot);
+    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.hot);
     let entry = shared.hot.insert(Arc::new(entry), |head| {
         rule == Rule::AskAfterInsert || shared.admits(head)
     });
@@ -76,7 +76,7 @@ pub(super) fn replica(shared: &Arc<Shared<()>>) -> Option<Landed<()>> {
     }
     let generation = shared.hot.generation();
     let row = now(shared.store.load_replica(vec![Key::Id(SESSION)])).pop()?;
-    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.config.hot);
+    let entry = Entry::cold(row, shared.clock.now(), generation, &shared.hot);
     let entry = shared
         .hot
         .insert(Arc::new(entry), |head| shared.admits(head))?;

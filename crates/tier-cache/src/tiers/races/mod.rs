@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::broken::Rule;
 use self::database::{Database, SESSION};
+use super::pipeline::Pipeline;
 use super::reads::Reads;
 use super::turns::Turns;
 use super::{Owned, Shared, Shown, Tiers, fills};
@@ -33,7 +34,7 @@ use crate::config::TierConfig;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::{Errands, Flights};
+use crate::flight::Flights;
 use crate::hot::{Entry, Hot};
 use crate::metrics::{Meter, Metrics};
 use crate::sync::schedules;
@@ -106,7 +107,7 @@ impl World {
             load_took: AtomicU32::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
-            errands: Errands::new(),
+            pipeline: Pipeline::new(Flights::new(1, tasks.clone(), RUNTIME.handle().clone())),
             flights: Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),

@@ -22,7 +22,7 @@ async fn a_user_with_the_least_permissions_can_do_everything() {
     );
     assert_eq!(node.get(id).await, Some(record.clone()));
     assert_eq!(
-        node.warm.get(Key::AccessJti(foreign), LINEAGE).await,
+        node.look_up(Key::AccessJti(foreign), LINEAGE).await,
         Some(record)
     );
     until("the push is heard", async || !node.heard().is_empty()).await;

@@ -112,7 +112,11 @@ impl Node {
     }
 
     async fn get(&self, id: SessionId) -> Option<WarmRecord> {
-        self.warm.get(Key::Id(id), LINEAGE).await
+        self.look_up(Key::Id(id), LINEAGE).await
+    }
+
+    async fn look_up(&self, key: Key, lineage: Lineage) -> Option<WarmRecord> {
+        self.warm.get(&[key], lineage).await.pop()?
     }
 
     fn key(&self, id: SessionId) -> String {

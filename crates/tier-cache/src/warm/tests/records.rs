@@ -89,7 +89,7 @@ async fn a_record_of_another_lineage_is_a_miss_and_however_new_it_is_it_is_repla
     assert_eq!(node.get(id).await, None);
     node.warm.fill(&session(id, 1, 1), LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(session(id, 1, 1)));
-    assert_eq!(node.warm.get(Key::Id(id), lost).await, None);
+    assert_eq!(node.look_up(Key::Id(id), lost).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +113,9 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
         }
     };
 
-    assert_eq!(node.warm.get(Key::AccessJti(jti), LINEAGE).await, None);
+    assert_eq!(node.look_up(Key::AccessJti(jti), LINEAGE).await, None);
     node.warm.fill(&with(1, jti), LINEAGE, HOUR).await;
-    let found = node.warm.get(Key::AccessJti(jti), LINEAGE).await;
+    let found = node.look_up(Key::AccessJti(jti), LINEAGE).await;
     assert_eq!(found, Some(with(1, jti)));
 
     // The key changes: the old one leads to the session as it is now, which no longer has it.
@@ -126,7 +126,7 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
             .await
     );
     for key in [Key::Id(id), Key::AccessJti(jti), Key::AccessJti(next)] {
-        assert_eq!(node.warm.get(key, LINEAGE).await, Some(changed.clone()));
+        assert_eq!(node.look_up(key, LINEAGE).await, Some(changed.clone()));
     }
 
     let deleted = tombstone(id, 3, 1);
@@ -135,7 +135,7 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
             .apply(&deleted, &[next], push(id, 3), LINEAGE, HOUR)
             .await
     );
-    let found = node.warm.get(Key::AccessJti(next), LINEAGE).await;
+    let found = node.look_up(Key::AccessJti(next), LINEAGE).await;
     assert_eq!(found, Some(deleted));
 }
 
@@ -209,12 +209,11 @@ async fn each_operation_sends_exactly_what_it_needs() {
     let before = redis.calls();
     let minted = KeyHash::from_bytes([2; 16]);
     assert!(
-        node.warm
-            .get(Key::AccessJti(minted), LINEAGE)
+        node.look_up(Key::AccessJti(minted), LINEAGE)
             .await
             .is_none()
     );
-    assert!(node.warm.get(Key::Refresh(minted), LINEAGE).await.is_none());
+    assert!(node.look_up(Key::Refresh(minted), LINEAGE).await.is_none());
     assert_eq!(calls_since(&redis, &before), calls([]));
 
     let before = redis.calls();

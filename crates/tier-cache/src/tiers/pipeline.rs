@@ -1,0 +1,242 @@
+//! Reading sessions from Redis: those that are asked for at the same time go in one pipeline.
+
+use std::mem::{replace, take};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use session_core::{Key, Record, Standing};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::load::{From, Landed, Loaded, hot, leads_to, remember};
+use crate::clock::Moment;
+use crate::config::Promotion;
+use crate::data::SessionData;
+use crate::error::Refusal;
+use crate::flight::{Boarded, Flight, Flights, Landing};
+use crate::hot::{Entry, Generation};
+use crate::session::Tier;
+use crate::warm::WarmRecord;
+
+/// What came of asking the warm tier.
+pub(super) enum Asked<D: SessionData> {
+    Loaded(Loaded<D>),
+    /// It had nothing: the load that asks the tiers below, and whether that was under way before.
+    Below(Flight<Loaded<D>>, bool),
+}
+
+impl<D: SessionData> Clone for Asked<D> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loaded(loaded) => Self::Loaded(loaded.clone()),
+            Self::Below(flight, under_way) => Self::Below(flight.clone(), *under_way),
+        }
+    }
+}
+
+/// A session that Redis is to be asked for.
+type Wanted<D> = Landing<Key, Asked<D>>;
+
+/// What Redis is asked for, and is about to be asked for.
+pub(super) struct Pipeline<D: SessionData> {
+    flights: Flights<Key, Asked<D>>,
+    /// They go together, as soon as the runtime has let others ask.
+    gathering: Mutex<Vec<Wanted<D>>>,
+}
+
+impl<D: SessionData> Pipeline<D> {
+    pub(super) fn new(flights: Flights<Key, Asked<D>>) -> Self {
+        Self {
+            flights,
+            gathering: Mutex::default(),
+        }
+    }
+
+    fn gathering(&self) -> MutexGuard<'_, Vec<Wanted<D>>> {
+        self.gathering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    /// The answer of the warm tier that others wait for, or one to be asked for now; and whether
+    /// others wait for it.
+    pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (Flight<Asked<D>>, bool) {
+        let (flight, wanted) = match self.pipeline.flights.board(key) {
+            Boarded::New(flight, wanted) => (flight, wanted),
+            Boarded::UnderWay(flight) => return (flight, true),
+            Boarded::Full(flight) => return (flight, false),
+        };
+        let mut gathering = self.pipeline.gathering();
+        gathering.push(wanted);
+        let is_first = gathering.len() == 1;
+        drop(gathering);
+        if is_first {
+            let departure = Departure(Some(Arc::clone(self)));
+            self.pipeline.flights.spawn(departure.leave());
+        }
+        (flight, false)
+    }
+}
+
+/// Takes along whoever has gathered by the time it leaves.
+struct Departure<D: SessionData>(Option<Arc<Shared<D>>>);
+
+impl<D: SessionData> Departure<D> {
+    async fn leave(mut self) {
+        /// So many go in one pipeline, whose answers come together: few enough that Redis has the next
+        /// ones to do while these are brought in.
+        const MOST: usize = 32;
+        let pipeline = self.0.as_ref().map(|shared| &shared.pipeline);
+        // One that is alone does not wait; else whoever can ask by now does so first.
+        if pipeline.is_some_and(|pipeline| pipeline.flights.count() > 1) {
+            yield_now().await;
+        }
+        let Some(shared) = self.0.take() else { return };
+        let mut wanted = take(&mut *shared.pipeline.gathering());
+        while wanted.len() > MOST {
+            let rest = wanted.split_off(MOST);
+            let full = replace(&mut wanted, rest);
+            shared
+                .pipeline
+                .flights
+                .spawn(ask(Arc::clone(&shared), full));
+        }
+        ask(shared, wanted).await;
+    }
+}
+
+impl<D: SessionData> Drop for Departure<D> {
+    /// Before it leaves it is dropped by a runtime that goes down: nobody is left to wait in vain.
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            let lost = take(&mut *shared.pipeline.gathering());
+            drop(lost);
+        }
+    }
+}
+
+/// Asks the warm tier for what is not on its way from below it already, nor has landed since its caller
+/// looked. In this order, so that however many ask for a session, and whenever, it is asked of Redis
+/// once.
+async fn ask<D: SessionData>(shared: Arc<Shared<D>>, wanted: Vec<Wanted<D>>) {
+    let missing = |wanted: Wanted<D>| {
+        let key = wanted.key;
+        if let Some(flight) = shared.flights.under_way(&(key, From::Warm)) {
+            wanted.with(Asked::Below(flight, true));
+        } else if let Some(landed) = hot(&shared, key) {
+            wanted.with(Asked::Loaded(Ok(landed)));
+        } else {
+            return Some(wanted);
+        }
+        None
+    };
+    let wanted: Vec<_> = wanted.into_iter().filter_map(missing).collect();
+    let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
+    let found = read(&shared, &keys).await;
+    for (wanted, found) in wanted.into_iter().zip(found) {
+        // What the application reads of its own data may panic; the others are to get theirs.
+        let bring = || found.and_then(|found| found.bring(&shared, wanted.key));
+        match catch_unwind(AssertUnwindSafe(bring)) {
+            Ok(Some(loaded)) => wanted.with(Asked::Loaded(loaded)),
+            Ok(None) => {
+                let (flight, under_way) = shared.flight(wanted.key, From::Warm);
+                wanted.with(Asked::Below(flight, under_way));
+            }
+            Err(_) => drop(wanted),
+        }
+    }
+}
+
+/// A record of the warm tier.
+struct Found {
+    record: WarmRecord,
+    /// That of the hot tier when it was asked for.
+    generation: Generation,
+}
+
+/// What the warm tier has of one session; `None` if the database has to be asked.
+pub(super) async fn read_one<D: SessionData>(
+    shared: &Arc<Shared<D>>,
+    key: Key,
+) -> Option<Loaded<D>> {
+    let found = read(shared, &[key]).await.pop()?;
+    found?.bring(shared, key)
+}
+
+/// What the warm tier has at each of these keys, by one pipeline.
+async fn read<D: SessionData>(shared: &Shared<D>, keys: &[Key]) -> Vec<Option<Found>> {
+    let nothing = || keys.iter().map(|_| None).collect();
+    let Some(warm) = &shared.warm else {
+        return nothing();
+    };
+    if keys.is_empty() || !shared.fence.trusts(shared.clock.now().moment) {
+        return nothing();
+    }
+    let generation = shared.hot.generation();
+    // After the generation: what is asked for in an earlier lineage is of an earlier one.
+    let Some(lineage) = shared.fence.lineage() else {
+        return nothing();
+    };
+    let found = |record| Found { record, generation };
+    // Those who ask have no timer of their own.
+    let patience = shared.config.cold.load_timeout;
+    let Ok(records) = timeout(patience, warm.get(keys, lineage)).await else {
+        return nothing();
+    };
+    records
+        .into_iter()
+        .map(|record| record.map(found))
+        .collect()
+}
+
+impl Found {
+    /// Brings it into the hot tier, or says what it tells of the session; `None` if the database has to
+    /// be asked.
+    fn bring<D: SessionData>(self, shared: &Arc<Shared<D>>, key: Key) -> Option<Loaded<D>> {
+        let (head, body, ends) = match self.record {
+            WarmRecord::Session { head, body, ends } => (head, body, ends),
+            WarmRecord::Tombstone { id, version, as_of } => {
+                // Of a foreign key it may tell of another session, which had the key before.
+                let grave = key == Key::Id(id) && shared.fence.admits_at(id, version, as_of);
+                return grave.then_some(Err(Refusal::Revoked));
+            }
+        };
+        let now = shared.clock.now();
+        // A warm no is not taken for an answer, and an entry of a key may be older than the key.
+        if head.standing(now.wall) != Standing::Valid
+            || !leads_to(key, &head)
+            || !shared.admits(&head)
+        {
+            return None;
+        }
+        let id = head.id;
+        let whole = body.is_some();
+        let data_len = body.as_ref().map_or(0, |body| body.data.len());
+        let body = body.map(|body| body.read());
+        let record = Record { head, body };
+        let entry = Entry::warm(record, data_len, now, self.generation, &shared.hot);
+        let entry = shared
+            .hot
+            .insert(Arc::new(entry), |head| shared.admits(head))?;
+        remember(shared, key, &entry);
+        if ends.is_due(now.wall, shared.config.warm.ttl) {
+            shared.fetch(id);
+        }
+        if !whole {
+            shared.metrics.rebuilds.increment(1);
+            match shared.config.session.promotion {
+                Promotion::FirstUse | Promotion::Uses { count: 1, .. } => shared.fetch(id),
+                Promotion::Body | Promotion::Uses { .. } => {}
+            }
+        }
+        Some(Ok(Landed {
+            entry,
+            tier: Tier::Warm,
+            // Only the fence vouches for it.
+            good_until: Moment::LONG_AGO,
+        }))
+    }
+}

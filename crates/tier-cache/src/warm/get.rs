@@ -1,0 +1,80 @@
+//! Reading records: those of many sessions by one pipeline.
+
+use std::io;
+
+use redis::{Cmd, Pipeline, RedisError};
+use session_core::{Key, Lineage};
+use tokio::time::timeout;
+
+use super::content::WarmRecord;
+use super::record::{Place, decode};
+use super::tier::Warm;
+
+/// Where a key leads, and how it is written in Redis.
+type Spot = (Place, String);
+
+/// What stands there, if anything does.
+type Answer = Result<Option<Vec<u8>>, RedisError>;
+
+impl Warm {
+    /// What each of these keys leads to in this lineage, by one `GET` for each; whatever goes wrong is a
+    /// miss.
+    ///
+    /// A foreign key may lead to a session that has another key by now: the caller compares.
+    pub(crate) async fn get(&self, keys: &[Key], lineage: Lineage) -> Vec<Option<WarmRecord>> {
+        let spot = |&key| {
+            let place = Place::of(key)?;
+            Some((place, place.key(&self.prefix)))
+        };
+        let spots: Vec<Option<Spot>> = keys.iter().map(spot).collect();
+        let answers = self.answers(spots.iter().flatten()).await;
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let read = |spot: Option<Spot>| {
+            let spot = spot?;
+            self.read(&spot, answers.next()?, lineage)
+        };
+        spots.into_iter().map(read).collect()
+    }
+
+    /// One for each of them; `None` if Redis is not asked, or does not answer.
+    async fn answers(&self, spots: impl Iterator<Item = &Spot>) -> Option<Vec<Answer>> {
+        let mut gets = Pipeline::new();
+        for (_, key) in spots {
+            let mut get = Cmd::with_capacity(2, "GET".len() + key.len());
+            get.arg("GET").arg(key);
+            gets.add_command(get);
+        }
+        if gets.is_empty() {
+            return None;
+        }
+        let mut connection = self.health.connection()?;
+        self.sent.get.increment(gets.len() as u64);
+        // One that is no answer leaves the others what they are.
+        let answers = gets.ignore_errors().query_async(&mut connection);
+        let answers: Result<Vec<Answer>, _> = match timeout(self.command_timeout, answers).await {
+            Ok(answers) => answers,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        };
+        let answers = answers.inspect_err(|error| self.failed(error)).ok()?;
+        if answers.iter().any(Result::is_ok) {
+            self.health.answered();
+        }
+        Some(answers)
+    }
+
+    fn read(&self, spot: &Spot, answer: Answer, lineage: Lineage) -> Option<WarmRecord> {
+        let (place, key) = spot;
+        let record = match answer {
+            Ok(bytes) => decode(&bytes?, *place, key, lineage, &self.keys),
+            Err(error) if error.code() == Some("WRONGTYPE") => None,
+            Err(error) => {
+                self.failed(&error);
+                return None;
+            }
+        };
+        if record.is_none() {
+            self.metrics.warm_unreadable.increment(1);
+        }
+        record
+    }
+}
