@@ -56,6 +56,48 @@ use crate::step_up::Demand;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Around an axum router
+///
+/// `Router::layer` boxes a service and a future for each request, whatever the layer. One that all
+/// routes are to have may stand around the router in place of that, which takes a quarter off a hot
+/// hit (`docs/performance.md`). Extractors find the session all the same.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, ServiceExt, extract::Request, routing::get};
+/// use tower::Layer;
+/// use tower_session::{Login, Session, SessionLayer, TierConfig, Tiers, TokenKeys};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let mut config = TierConfig::default();
+/// # config.cold.url = format!("sqlite://{}/sessions.db", folder.path().display());
+/// let tiers: Tiers<()> = Tiers::open(config, TokenKeys::random()).await?;
+/// let router = Router::new().route("/", get(async |session: Session<()>| {
+///     session.id().to_string()
+/// }));
+/// let app = SessionLayer::new(tiers.clone()).layer(router);
+///
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+/// let service = ServiceExt::<Request>::into_make_service(app);
+/// let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+/// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// # let issued = tiers.login(Login::guest()).await?;
+/// # let mut client = tokio::net::TcpStream::connect(address).await?;
+/// # let request = format!(
+/// #     "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+/// #     &*issued.access.expose(),
+/// # );
+/// # client.write_all(request.as_bytes()).await?;
+/// # let mut answer = String::new();
+/// # client.read_to_string(&mut answer).await?;
+/// # assert!(answer.ends_with(&issued.session.id().to_string()), "{answer}");
+/// # serving.abort();
+/// # Ok(())
+/// # }
+/// ```
 pub struct SessionLayer<D: SessionData> {
     shared: Spread<Shared<D>>,
 }
