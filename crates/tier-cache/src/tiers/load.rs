@@ -58,22 +58,23 @@ impl<D: SessionData> Shared<D> {
     /// lands in any case.
     #[tracing::instrument(level = "debug", name = "session.load", skip(self, deadline))]
     pub(crate) async fn load(self: &Arc<Self>, key: Key, deadline: Instant) -> (Loaded<D>, bool) {
-        let (flight, joined) = match self.warm {
-            Some(_) => {
-                let (asked, joined) = self.ask_warm(key);
-                // Redis has a deadline of its own: most requests need no timer.
-                match asked.landed().await {
-                    Some(Asked::Loaded(loaded)) => return (loaded, joined),
-                    Some(Asked::Below(flight, under_way)) => (flight, joined || under_way),
-                    None => return (Err(self.too_late()), joined),
+        let loaded = async {
+            let (flight, joined) = match self.warm {
+                Some(_) => {
+                    let (asked, joined) = self.ask_warm(key);
+                    match asked.landed().await? {
+                        Asked::Loaded(loaded) => return Some((loaded, joined)),
+                        Asked::Below(flight, under_way) => (flight, joined || under_way),
+                    }
                 }
-            }
-            None => self.flight(key, From::Warm),
+                None => self.flight(key, From::Warm),
+            };
+            Some((flight.landed().await?, joined))
         };
-        match timeout_at(deadline, flight.landed()).await {
-            Ok(Some(loaded)) => (loaded, joined),
+        match timeout_at(deadline, loaded).await {
+            Ok(Some(loaded)) => loaded,
             // It is late, or panicked, or too many are under way, or the runtime is going down.
-            Ok(None) | Err(_) => (Err(self.too_late()), joined),
+            Ok(None) | Err(_) => (Err(self.too_late()), false),
         }
     }
 

@@ -1,17 +1,16 @@
 //! Reading sessions from Redis: those that are asked for at the same time go in one pipeline.
 
-use std::mem::{replace, take};
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::{Key, Record, Standing};
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
 use super::Shared;
 use super::load::{From, Landed, Loaded, hot, leads_to, remember};
 use crate::clock::Moment;
-use crate::config::Promotion;
+use crate::config::{Holds, Promotion};
 use crate::data::SessionData;
 use crate::error::Refusal;
 use crate::flight::{Boarded, Flight, Flights, Landing};
@@ -41,15 +40,22 @@ type Wanted<D> = Landing<Key, Asked<D>>;
 /// What Redis is asked for, and is about to be asked for.
 pub(super) struct Pipeline<D: SessionData> {
     flights: Flights<Key, Asked<D>>,
-    /// They go together, as soon as the runtime has let others ask.
+    /// They go together: when the runtime has let others ask, or when they are as many as may.
     gathering: Mutex<Vec<Wanted<D>>>,
+    most: usize,
 }
 
 impl<D: SessionData> Pipeline<D> {
-    pub(super) fn new(flights: Flights<Key, Asked<D>>) -> Self {
+    pub(super) fn new(flights: Flights<Key, Asked<D>>, holds: Holds) -> Self {
         Self {
             flights,
             gathering: Mutex::default(),
+            // Their answers come together: few enough that Redis has the next ones to do while these are
+            // brought in, and that all of them come within the time that one may take.
+            most: match holds {
+                Holds::Head => 32,
+                Holds::Full => 8,
+            },
         }
     }
 
@@ -67,13 +73,19 @@ impl<D: SessionData> Shared<D> {
         let (flight, wanted) = match self.pipeline.flights.board(key) {
             Boarded::New(flight, wanted) => (flight, wanted),
             Boarded::UnderWay(flight) => return (flight, true),
-            Boarded::Full(flight) => return (flight, false),
+            Boarded::Full(flight) => {
+                self.metrics.shed.increment(1);
+                return (flight, false);
+            }
         };
         let mut gathering = self.pipeline.gathering();
         gathering.push(wanted);
+        let full = (gathering.len() >= self.pipeline.most).then(|| take(&mut *gathering));
         let is_first = gathering.len() == 1;
         drop(gathering);
-        if is_first {
+        if let Some(full) = full {
+            self.pipeline.flights.spawn(ask(Arc::clone(self), full));
+        } else if is_first {
             let departure = Departure(Some(Arc::clone(self)));
             self.pipeline.flights.spawn(departure.leave());
         }
@@ -86,25 +98,15 @@ struct Departure<D: SessionData>(Option<Arc<Shared<D>>>);
 
 impl<D: SessionData> Departure<D> {
     async fn leave(mut self) {
-        /// So many go in one pipeline, whose answers come together: few enough that Redis has the next
-        /// ones to do while these are brought in.
-        const MOST: usize = 32;
         let pipeline = self.0.as_ref().map(|shared| &shared.pipeline);
         // One that is alone does not wait; else whoever can ask by now does so first.
         if pipeline.is_some_and(|pipeline| pipeline.flights.count() > 1) {
             yield_now().await;
         }
-        let Some(shared) = self.0.take() else { return };
-        let mut wanted = take(&mut *shared.pipeline.gathering());
-        while wanted.len() > MOST {
-            let rest = wanted.split_off(MOST);
-            let full = replace(&mut wanted, rest);
-            shared
-                .pipeline
-                .flights
-                .spawn(ask(Arc::clone(&shared), full));
+        if let Some(shared) = self.0.take() {
+            let wanted = take(&mut *shared.pipeline.gathering());
+            ask(shared, wanted).await;
         }
-        ask(shared, wanted).await;
     }
 }
 
@@ -181,11 +183,7 @@ async fn read<D: SessionData>(shared: &Shared<D>, keys: &[Key]) -> Vec<Option<Fo
         return nothing();
     };
     let found = |record| Found { record, generation };
-    // Those who ask have no timer of their own.
-    let patience = shared.config.cold.load_timeout;
-    let Ok(records) = timeout(patience, warm.get(keys, lineage)).await else {
-        return nothing();
-    };
+    let records = warm.get(keys, lineage).await;
     records
         .into_iter()
         .map(|record| record.map(found))

@@ -124,7 +124,10 @@ impl<D: SessionData> TiersBuilder<D> {
             load_took: AtomicU32::new(0),
             store,
             fence: Fence::new(),
-            pipeline: Pipeline::new(Flights::new(waiting, tasks.clone(), Handle::current())),
+            pipeline: Pipeline::new(
+                Flights::new(waiting, tasks.clone(), Handle::current()),
+                self.config.warm.holds,
+            ),
             flights: Flights::new(waiting, tasks.clone(), Handle::current()),
             fills,
             places: Arc::new(Semaphore::new(waiting)),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use redis::{Cmd, Pipeline, RedisError};
+use redis::{Cmd, Pipeline, RedisError, Value, from_redis_value};
 use session_core::{Key, Lineage};
 use tokio::time::timeout;
 
@@ -49,13 +49,19 @@ impl Warm {
         }
         let mut connection = self.health.connection()?;
         self.sent.get.increment(gets.len() as u64);
-        // One that is no answer leaves the others what they are.
-        let answers = gets.ignore_errors().query_async(&mut connection);
-        let answers: Result<Vec<Answer>, _> = match timeout(self.command_timeout, answers).await {
+        let answers = connection.send_packed_commands(&gets, 0, gets.len());
+        let answers = match timeout(self.command_timeout, answers).await {
             Ok(answers) => answers,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         };
-        let answers = answers.inspect_err(|error| self.failed(error)).ok()?;
+        let fail = |error: &RedisError| {
+            self.failed(error);
+            // All of them have.
+            self.metrics.warm_errors.increment(gets.len() as u64 - 1);
+        };
+        let answers = answers.inspect_err(fail).ok()?;
+        // One that is no answer leaves the others what they are.
+        let answers: Vec<Answer> = answers.into_iter().map(answer).collect();
         if answers.iter().any(Result::is_ok) {
             self.health.answered();
         }
@@ -77,4 +83,8 @@ impl Warm {
         }
         record
     }
+}
+
+fn answer(value: Value) -> Answer {
+    Ok(from_redis_value(value.extract_error()?)?)
 }

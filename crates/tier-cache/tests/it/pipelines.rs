@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::{Deserialize, Deserializer, Serialize};
 use tier_cache::{ByteSize, Holds, Issued, Login, Refusal, Session, Tier, TierConfig, Tiers};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::support::{Basket, Cold, Service};
@@ -115,4 +115,25 @@ fn nobody_waits_for_a_runtime_that_has_gone() {
         let found = second.block_on(find()).expect("an answer");
         assert!(found.is_err_and(|refusal| refusal.is_unavailable()));
     }
+}
+
+#[test]
+fn nobody_waits_longer_than_a_request_may_for_a_runtime_that_nobody_drives() {
+    let service = Service::new(Cold::sqlite());
+    let mut config = cool(&service);
+    config.cold.load_timeout = Duration::from_millis(200);
+    config.cold.max_waiting = 8;
+    let stands = Builder::new_current_thread().enable_all().build().unwrap();
+    let node = stands.block_on(service.node_with(config));
+    let issued = stands.block_on(logged_in(&node, 3));
+    let other = Runtime::new().unwrap();
+    let find = |issued: &Issued<Basket>| timeout(PLENTY, node.find(issued.access.clone()));
+    let found = other.block_on(async { join_all(issued.iter().map(find)).await });
+    for found in found {
+        let found = found.expect("an answer");
+        assert!(found.is_err_and(|refusal| refusal.is_unavailable()));
+    }
+    // It goes on where it was.
+    let found = stands.block_on(async { find(&issued[0]).await });
+    assert_eq!(found.unwrap().unwrap().id(), issued[0].session.id());
 }

@@ -30,7 +30,7 @@ use super::reads::Reads;
 use super::turns::Turns;
 use super::{Owned, Shared, Shown, Tiers, fills};
 use crate::clock::{Clock, Moment, Now};
-use crate::config::TierConfig;
+use crate::config::{Holds, TierConfig};
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
@@ -107,7 +107,10 @@ impl World {
             load_took: AtomicU32::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
-            pipeline: Pipeline::new(Flights::new(1, tasks.clone(), RUNTIME.handle().clone())),
+            pipeline: Pipeline::new(
+                Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
+                Holds::Head,
+            ),
             flights: Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),

@@ -88,8 +88,9 @@ async fn a_command_that_times_out_is_a_counted_miss() {
     let node = Node::start(&hasty, &node.warm.keys).await;
     redis.pause();
     // The heartbeat may find out first, and then nothing is sent.
-    let found = node.get(id).await;
-    assert_eq!(found, None);
+    let three = [id, SessionId::random(), SessionId::random()].map(Key::Id);
+    let found = node.warm.get(&three, LINEAGE).await;
+    assert_eq!(found, [None, None, None]);
     assert_eq!(count(&node.errors), count(&node.gets));
     until("the silence is noticed", async || !node.warm.is_up()).await;
     redis.resume();
