@@ -71,10 +71,16 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let (flight, landing) = match self.board(key) {
-            Boarded::New(flight, landing) => (flight, landing),
+        let flight = match self.board(key) {
+            Boarded::New(flight) => flight,
             Boarded::UnderWay(flight) => return (flight, true),
             Boarded::Full(flight) => return (flight, false),
+        };
+        let landing = Landing {
+            key,
+            loads: Arc::clone(&self.loads),
+            flight: flight.clone(),
+            value: None,
         };
         let load = load();
         // A runtime that is going down drops the task here and now, and its `Landing` locks.
@@ -87,8 +93,9 @@ where
         self.tasks.spawn_on(work, &self.runtime);
     }
 
-    /// The load of `key` that is under way, or one that the caller is to do.
-    pub(crate) fn board(&self, key: K) -> Boarded<K, V> {
+    /// The load of `key` that is under way, or one that the caller is to do, and to
+    /// [land](Self::land) whatever happens.
+    pub(crate) fn board(&self, key: K) -> Boarded<V> {
         let mut loads = lock(&self.loads);
         if let Some(under_way) = loads.get(&key) {
             return Boarded::UnderWay(under_way.clone());
@@ -99,18 +106,23 @@ where
             return Boarded::Full(flight);
         }
         loads.insert(key, flight.clone());
-        let landing = Landing {
-            key,
-            loads: Arc::clone(&self.loads),
-            flight: flight.clone(),
-            value: None,
-        };
-        Boarded::New(flight, landing)
+        Boarded::New(flight)
+    }
+
+    /// Ends a load that was boarded, with what it has brought.
+    pub(crate) fn land(&self, key: K, flight: &Flight<V>, value: Option<V>) {
+        land(&self.loads, &key, flight, value);
     }
 
     /// The load of `key`, if one is under way.
     pub(crate) fn under_way(&self, key: &K) -> Option<Flight<V>> {
         lock(&self.loads).get(key).cloned()
+    }
+
+    /// The same for each of these keys, in their order.
+    pub(crate) fn all_under_way(&self, keys: impl Iterator<Item = K>) -> Vec<Option<Flight<V>>> {
+        let loads = lock(&self.loads);
+        keys.map(|key| loads.get(&key).cloned()).collect()
     }
 
     /// How many are under way.
@@ -137,17 +149,17 @@ where
 }
 
 /// The load of a key, for one who asks for it.
-pub(crate) enum Boarded<K: Eq + Hash, V: Clone> {
+pub(crate) enum Boarded<V> {
     /// To be begun now, and to be landed.
-    New(Flight<V>, Landing<K, V>),
+    New(Flight<V>),
     UnderWay(Flight<V>),
     /// Too many are under way.
     Full(Flight<V>),
 }
 
 /// Lands a load when it ends, however it ends.
-pub(crate) struct Landing<K: Eq + Hash, V: Clone> {
-    pub(crate) key: K,
+struct Landing<K: Eq + Hash, V: Clone> {
+    key: K,
     loads: Arc<Loads<K, V>>,
     flight: Flight<V>,
     value: Option<V>,
@@ -155,17 +167,26 @@ pub(crate) struct Landing<K: Eq + Hash, V: Clone> {
 
 impl<K: Eq + Hash, V: Clone> Landing<K, V> {
     /// What it has brought.
-    pub(crate) fn with(mut self, value: V) {
+    fn with(mut self, value: V) {
         self.value = Some(value);
     }
 }
 
 impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        // Off the list first: who asks from here on gets a load of its own.
-        lock(&self.loads).remove(&self.key);
-        self.flight.land(self.value.take());
+        land(&self.loads, &self.key, &self.flight, self.value.take());
     }
+}
+
+fn land<K: Eq + Hash, V: Clone>(
+    loads: &Loads<K, V>,
+    key: &K,
+    flight: &Flight<V>,
+    value: Option<V>,
+) {
+    // Off the list first: who asks from here on gets a load of its own.
+    lock(loads).remove(key);
+    flight.land(value);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

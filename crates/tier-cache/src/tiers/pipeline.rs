@@ -9,11 +9,11 @@ use tokio::task::yield_now;
 
 use super::Shared;
 use super::load::{From, Landed, Loaded, hot, leads_to, remember};
-use crate::clock::Moment;
+use crate::clock::{Moment, Now};
 use crate::config::{Holds, Promotion};
 use crate::data::SessionData;
 use crate::error::Refusal;
-use crate::flight::{Boarded, Flight, Flights, Landing};
+use crate::flight::{Boarded, Flight, Flights};
 use crate::hot::{Entry, Generation};
 use crate::session::Tier;
 use crate::warm::WarmRecord;
@@ -35,7 +35,10 @@ impl<D: SessionData> Clone for Asked<D> {
 }
 
 /// A session that Redis is to be asked for.
-type Wanted<D> = Landing<Key, Asked<D>>;
+struct Wanted<D: SessionData> {
+    key: Key,
+    flight: Flight<Asked<D>>,
+}
 
 /// What Redis is asked for, and is about to be asked for.
 pub(super) struct Pipeline<D: SessionData> {
@@ -70,13 +73,17 @@ impl<D: SessionData> Shared<D> {
     /// The answer of the warm tier that others wait for, or one to be asked for now; and whether
     /// others wait for it.
     pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (Flight<Asked<D>>, bool) {
-        let (flight, wanted) = match self.pipeline.flights.board(key) {
-            Boarded::New(flight, wanted) => (flight, wanted),
+        let flight = match self.pipeline.flights.board(key) {
+            Boarded::New(flight) => flight,
             Boarded::UnderWay(flight) => return (flight, true),
             Boarded::Full(flight) => {
                 self.metrics.shed.increment(1);
                 return (flight, false);
             }
+        };
+        let wanted = Wanted {
+            key,
+            flight: flight.clone(),
         };
         let mut gathering = self.pipeline.gathering();
         gathering.push(wanted);
@@ -84,70 +91,104 @@ impl<D: SessionData> Shared<D> {
         let is_first = gathering.len() == 1;
         drop(gathering);
         if let Some(full) = full {
-            self.pipeline.flights.spawn(ask(Arc::clone(self), full));
+            self.pipeline.flights.spawn(Batch::full(self, full).ask());
         } else if is_first {
-            let departure = Departure(Some(Arc::clone(self)));
-            self.pipeline.flights.spawn(departure.leave());
+            self.pipeline.flights.spawn(Batch::waiting(self).leave());
         }
         (flight, false)
     }
 }
 
-/// Takes along whoever has gathered by the time it leaves.
-struct Departure<D: SessionData>(Option<Arc<Shared<D>>>);
+/// Those that are asked for by one pipeline. Whatever becomes of it, nobody waits in vain.
+struct Batch<D: SessionData> {
+    shared: Arc<Shared<D>>,
+    wanted: Vec<Wanted<D>>,
+    /// Whether it takes nobody along any more.
+    has_left: bool,
+}
 
-impl<D: SessionData> Departure<D> {
+impl<D: SessionData> Batch<D> {
+    /// One that takes along whoever has gathered by the time it leaves.
+    fn waiting(shared: &Arc<Shared<D>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            wanted: Vec::new(),
+            has_left: false,
+        }
+    }
+
+    fn full(shared: &Arc<Shared<D>>, wanted: Vec<Wanted<D>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            wanted,
+            has_left: true,
+        }
+    }
+
     async fn leave(mut self) {
-        let pipeline = self.0.as_ref().map(|shared| &shared.pipeline);
         // One that is alone does not wait; else whoever can ask by now does so first.
-        if pipeline.is_some_and(|pipeline| pipeline.flights.count() > 1) {
+        if self.shared.pipeline.flights.count() > 1 {
             yield_now().await;
         }
-        if let Some(shared) = self.0.take() {
-            let wanted = take(&mut *shared.pipeline.gathering());
-            ask(shared, wanted).await;
+        self.take_along();
+        self.ask().await;
+    }
+
+    fn take_along(&mut self) {
+        self.has_left = true;
+        self.wanted.append(&mut self.shared.pipeline.gathering());
+    }
+
+    /// Asks the warm tier for what is not on its way from below it already, nor has landed since its
+    /// caller looked. In this order, so that however many ask for a session, and whenever, it is asked of
+    /// Redis once.
+    async fn ask(mut self) {
+        self.land_what_need_not_be_asked();
+        let keys: Vec<Key> = self.wanted.iter().map(|wanted| wanted.key).collect();
+        let found = read(&self.shared, &keys).await;
+        let now = self.shared.clock.now();
+        for (wanted, found) in take(&mut self.wanted).into_iter().zip(found) {
+            let shared = &self.shared;
+            // What the application reads of its own data may panic; the others are to get theirs.
+            let bring = || found.and_then(|found| found.bring(shared, wanted.key, now));
+            let asked = match catch_unwind(AssertUnwindSafe(bring)) {
+                Ok(Some(loaded)) => Some(Asked::Loaded(loaded)),
+                Ok(None) => {
+                    let (flight, under_way) = shared.flight(wanted.key, From::Warm);
+                    Some(Asked::Below(flight, under_way))
+                }
+                Err(_) => None,
+            };
+            self.land(&wanted, asked);
         }
     }
-}
 
-impl<D: SessionData> Drop for Departure<D> {
-    /// Before it leaves it is dropped by a runtime that goes down: nobody is left to wait in vain.
-    fn drop(&mut self) {
-        if let Some(shared) = self.0.take() {
-            let lost = take(&mut *shared.pipeline.gathering());
-            drop(lost);
-        }
-    }
-}
-
-/// Asks the warm tier for what is not on its way from below it already, nor has landed since its caller
-/// looked. In this order, so that however many ask for a session, and whenever, it is asked of Redis
-/// once.
-async fn ask<D: SessionData>(shared: Arc<Shared<D>>, wanted: Vec<Wanted<D>>) {
-    let missing = |wanted: Wanted<D>| {
-        let key = wanted.key;
-        if let Some(flight) = shared.flights.under_way(&(key, From::Warm)) {
-            wanted.with(Asked::Below(flight, true));
-        } else if let Some(landed) = hot(&shared, key) {
-            wanted.with(Asked::Loaded(Ok(landed)));
-        } else {
-            return Some(wanted);
-        }
-        None
-    };
-    let wanted: Vec<_> = wanted.into_iter().filter_map(missing).collect();
-    let keys: Vec<Key> = wanted.iter().map(|wanted| wanted.key).collect();
-    let found = read(&shared, &keys).await;
-    for (wanted, found) in wanted.into_iter().zip(found) {
-        // What the application reads of its own data may panic; the others are to get theirs.
-        let bring = || found.and_then(|found| found.bring(&shared, wanted.key));
-        match catch_unwind(AssertUnwindSafe(bring)) {
-            Ok(Some(loaded)) => wanted.with(Asked::Loaded(loaded)),
-            Ok(None) => {
-                let (flight, under_way) = shared.flight(wanted.key, From::Warm);
-                wanted.with(Asked::Below(flight, under_way));
+    fn land_what_need_not_be_asked(&mut self) {
+        let keys = self.wanted.iter().map(|wanted| (wanted.key, From::Warm));
+        let below = self.shared.flights.all_under_way(keys);
+        for (wanted, below) in take(&mut self.wanted).into_iter().zip(below) {
+            if let Some(flight) = below {
+                self.land(&wanted, Some(Asked::Below(flight, true)));
+            } else if let Some(landed) = hot(&self.shared, wanted.key) {
+                self.land(&wanted, Some(Asked::Loaded(Ok(landed))));
+            } else {
+                self.wanted.push(wanted);
             }
-            Err(_) => drop(wanted),
+        }
+    }
+
+    fn land(&self, Wanted { key, flight }: &Wanted<D>, asked: Option<Asked<D>>) {
+        self.shared.pipeline.flights.land(*key, flight, asked);
+    }
+}
+
+impl<D: SessionData> Drop for Batch<D> {
+    fn drop(&mut self) {
+        if !self.has_left {
+            self.take_along();
+        }
+        for wanted in take(&mut self.wanted) {
+            self.land(&wanted, None);
         }
     }
 }
@@ -165,7 +206,7 @@ pub(super) async fn read_one<D: SessionData>(
     key: Key,
 ) -> Option<Loaded<D>> {
     let found = read(shared, &[key]).await.pop()?;
-    found?.bring(shared, key)
+    found?.bring(shared, key, shared.clock.now())
 }
 
 /// What the warm tier has at each of these keys, by one pipeline.
@@ -193,7 +234,12 @@ async fn read<D: SessionData>(shared: &Shared<D>, keys: &[Key]) -> Vec<Option<Fo
 impl Found {
     /// Brings it into the hot tier, or says what it tells of the session; `None` if the database has to
     /// be asked.
-    fn bring<D: SessionData>(self, shared: &Arc<Shared<D>>, key: Key) -> Option<Loaded<D>> {
+    fn bring<D: SessionData>(
+        self,
+        shared: &Arc<Shared<D>>,
+        key: Key,
+        now: Now,
+    ) -> Option<Loaded<D>> {
         let (head, body, ends) = match self.record {
             WarmRecord::Session { head, body, ends } => (head, body, ends),
             WarmRecord::Tombstone { id, version, as_of } => {
@@ -202,12 +248,8 @@ impl Found {
                 return grave.then_some(Err(Refusal::Revoked));
             }
         };
-        let now = shared.clock.now();
         // A warm no is not taken for an answer, and an entry of a key may be older than the key.
-        if head.standing(now.wall) != Standing::Valid
-            || !leads_to(key, &head)
-            || !shared.admits(&head)
-        {
+        if head.standing(now.wall) != Standing::Valid || !leads_to(key, &head) {
             return None;
         }
         let id = head.id;

@@ -128,7 +128,7 @@ macro_rules! reads {
                 &self,
                 id: SessionId,
             ) -> Result<Option<Version>, StoreError> {
-                let version = self.run("version", move |connection| {
+                let version = self.run_here(&self.pool, "version", move |connection| {
                     let query = sessions::table
                         .filter(sessions::id.eq(Id(id)))
                         .select(sessions::version);

@@ -191,6 +191,31 @@ async fn what_is_not_ours_is_a_counted_miss_and_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_are_read_together_each_gets_its_own_answer() {
+    let redis = Redis::start();
+    let node = Node::on(&redis).await;
+    let ids = [(); 4].map(|()| SessionId::random());
+    let [first, _, wrong, last] = ids;
+    for (id, version) in [(first, 1), (last, 4)] {
+        let record = session(id, version, 1);
+        node.warm.fill(&record, LINEAGE, HOUR).await;
+    }
+    let list = node.key(wrong);
+    node.send::<()>(redis::cmd("LPUSH").arg(list).arg(1)).await;
+    let mut keys = ids.map(Key::Id).to_vec();
+    // The hash of a token of ours leads nowhere in Redis.
+    keys.insert(1, Key::AccessJti(KeyHash::from_bytes([0; 16])));
+
+    let before = redis.calls();
+    let found = node.warm.get(&keys, LINEAGE).await;
+    let (first, last) = (session(first, 1, 1), session(last, 4, 1));
+    let expected = [Some(first), None, None, None, Some(last)];
+    assert_eq!(found, expected);
+    assert_eq!(calls_since(&redis, &before), calls([("get", 4)]));
+    assert_eq!((count(&node.unreadable), count(&node.errors)), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_operation_sends_exactly_what_it_needs() {
     let redis = Redis::start();
     let node = Node::on(&redis).await;
