@@ -61,7 +61,7 @@ impl<D: SessionData> Shared<D> {
     ///
     /// # Errors
     ///
-    /// As [`place_to_wait`](Self::place_to_wait).
+    /// [`StoreError`], a transient one, if too many wait already.
     pub(super) fn place_to_write(&self) -> Result<Place, Error> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map(|place| Place(Arc::new(place))).map_err(|_| {
