@@ -13,8 +13,9 @@ pub(crate) fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
     let cookie = |value: &[u8]| ("Cookie", [b"__Host-session=", value].concat());
     let authorization = |value: &[u8]| ("Authorization", value.to_vec());
     let bearer = |token: &str| authorization(format!("Bearer {token}").as_bytes());
-    let last = if good.ends_with('A') { "Q" } else { "A" };
-    let forged = format!("{}{last}{}", &good[..40], &good[41..]);
+    let other = if good[40..].starts_with('A') { "Q" } else { "A" };
+    let forged = format!("{}{other}{}", &good[..40], &good[41..]);
+    assert_ne!(forged, good);
     let oversized = "a".repeat(100_000);
     vec![
         ("an empty cookie", vec![cookie(b"")]),
