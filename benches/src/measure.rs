@@ -29,13 +29,16 @@ impl Measured {
     }
 }
 
+/// Runs of a contender before each of its turns: the others have had the processor's caches
+/// meanwhile, and to fetch a thousand sessions again would be a tenth of a short turn.
+const WARM: u32 = 1000;
+
 /// Measures `rounds` rounds, in each of which every contender runs for about `slice`.
 pub(crate) fn measure(contenders: &mut [Run], rounds: usize, slice: Duration) -> Vec<Measured> {
     let mut measured: Vec<_> = contenders
         .iter_mut()
         .map(|contender| {
-            // Warm, then count.
-            (0..1000).for_each(|_| contender());
+            (0..WARM).for_each(|_| contender());
             let counted = allocation_counter::measure(&mut *contender);
             Measured {
                 nanos: Vec::new(),
@@ -48,9 +51,13 @@ pub(crate) fn measure(contenders: &mut [Run], rounds: usize, slice: Duration) ->
         .map(|contender| batch(contender, slice))
         .collect();
     in_turn(rounds, contenders.len(), |at| {
-        let started = Instant::now();
-        uncounted(|| (0..batches[at]).for_each(|_| contenders[at]()));
-        let nanos = started.elapsed().as_nanos() as f64 / f64::from(batches[at]);
+        let run = |times: u32, contender: &mut Run| {
+            let started = Instant::now();
+            uncounted(|| (0..times).for_each(|_| contender()));
+            started.elapsed().as_nanos() as f64 / f64::from(times)
+        };
+        run(WARM, &mut contenders[at]);
+        let nanos = run(batches[at], &mut contenders[at]);
         measured[at].nanos.push(nanos);
     });
     measured

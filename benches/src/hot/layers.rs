@@ -91,7 +91,7 @@ pub(super) fn measure(runtime: &Runtime, effort: Effort) -> Result<Section, Fail
     row("two references to what requests share", &references);
     row("the rest of the layer", &of_layer);
     row("**the tiers** find the session", &tiers);
-    row("— the fingerprint of 68 bytes", &fingerprint);
+    row("— the fingerprint of the token", &fingerprint);
     row("— a lock, and a reference to one of 1,000 out of it", &slot);
     row("— the clock", &clock);
     row("— one get of moka in sixteen hits", &moka);

@@ -11,8 +11,10 @@ use crate::{SessionId, Token};
 ///
 /// SipHash-2-4 with 128 bits, under a random key that never leaves the process: who does not know
 /// the key can only guess, with one chance in 2¹²⁸. (Aumasson and Bernstein, SipHash: a fast
-/// short-input PRF, 2012.) It proves nothing by itself: an application compares a token's
-/// [hash](crate::TokenKeys::hash) first, and the fingerprint from then on.
+/// short-input PRF, 2012.) A token's [`Stem`] is no secret, and is not hashed but added to the
+/// hash of the rest: of two tokens that differ in it alone the fingerprints differ too. It proves
+/// nothing by itself: an application compares a token's [hash](crate::TokenKeys::hash) first, and
+/// the fingerprint from then on.
 ///
 /// ```
 /// use session_core::{Fingerprint, Fingerprints, SessionId, TokenKeys, TokenKind, WrittenToken};
@@ -50,7 +52,10 @@ impl Fingerprints {
     /// The fingerprint of a token, all of its characters counted.
     #[inline]
     pub fn of(&self, token: WrittenToken<'_>) -> Fingerprint {
-        Fingerprint(self.0.hash(token.0))
+        let (stem, rest) = token.parts();
+        let Hash128 { h1, h2 } = self.0.hash(rest);
+        let [first, second] = stem.halves();
+        Fingerprint::from_halves([h1 ^ first, h2 ^ second])
     }
 }
 
@@ -93,9 +98,15 @@ impl<'a> WrittenToken<'a> {
     /// The stem of the session that it names, if it is a token at all.
     #[inline]
     pub fn stem(self) -> Stem {
-        let [_, _, _, _, stem @ ..] = self.0;
-        let (stem, _) = stem.split_first_chunk().expect("64 are more than 16");
-        Stem(*stem)
+        self.parts().0
+    }
+
+    /// What stands behind the kind, which is the same for all.
+    #[inline]
+    fn parts(self) -> (Stem, &'a [u8]) {
+        let [_, _, _, _, parts @ ..] = self.0;
+        let (stem, rest) = parts.split_first_chunk().expect("64 are more than 16");
+        (Stem(*stem), rest)
     }
 }
 

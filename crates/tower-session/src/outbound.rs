@@ -72,7 +72,15 @@ impl<D: SessionData> Outbound<D> {
     }
 
     /// Writes the cookie: as the handler asks, else as what the request showed makes it right.
+    #[inline]
     pub(crate) fn write<B>(&mut self, response: &mut Response<B>) {
+        if matches!(self.shown, Shown::Nothing) && response.extensions().is_empty() {
+            return;
+        }
+        self.write_if_any(response);
+    }
+
+    fn write_if_any<B>(&mut self, response: &mut Response<B>) {
         let change = response.extensions_mut().remove::<CookieChange>();
         let shown = mem::take(&mut self.shown);
         if change.is_none() && matches!(shown, Shown::Nothing) {

@@ -40,6 +40,8 @@ where
         self.inner.poll_ready(cx)
     }
 
+    // Inlined into what boxes its future it would have that copied twice more.
+    #[inline(never)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = self.shared.local();
         let mut judged = None;

@@ -140,7 +140,7 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<Result<T, Refusal>> {
 /// who knows whom, may be no UTF-8.
 fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<&'h [u8], Refusal>> {
     let mut only = None;
-    for header in headers.get_all(COOKIE) {
+    for header in headers.get_all(&COOKIE) {
         let mut rest = Some(header.as_bytes());
         while let Some(pairs) = rest {
             let end = memchr(b';', pairs);
@@ -160,7 +160,7 @@ fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<&'h [u8]
 /// in it after all, it is no token.
 #[inline]
 fn alone<'h>(headers: &'h HeaderMap, name: &str) -> Option<WrittenToken<'h>> {
-    let mut values = headers.get_all(COOKIE).iter();
+    let mut values = headers.get_all(&COOKIE).iter();
     let (value, None) = (values.next()?, values.next()) else {
         return None;
     };

@@ -76,6 +76,7 @@ pub(crate) struct Demand {
 
 impl Demand {
     /// Whether the session's user has logged in so recently and so well. A guest never has.
+    #[inline]
     pub(crate) fn is_met_by<D: tier_cache::SessionData>(&self, session: &Session<D>) -> bool {
         if self.within.is_none() && self.assurance == 0 {
             return true;

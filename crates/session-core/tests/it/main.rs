@@ -1,6 +1,7 @@
 //! The domain's tests.
 
 mod codec;
+mod fingerprint;
 mod namespace;
 mod ring;
 mod token;

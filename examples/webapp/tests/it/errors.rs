@@ -13,7 +13,11 @@ pub(crate) fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
     let cookie = |value: &[u8]| ("Cookie", [b"__Host-session=", value].concat());
     let authorization = |value: &[u8]| ("Authorization", value.to_vec());
     let bearer = |token: &str| authorization(format!("Bearer {token}").as_bytes());
-    let other = if good[40..].starts_with('A') { "Q" } else { "A" };
+    let other = if good[40..].starts_with('A') {
+        "Q"
+    } else {
+        "A"
+    };
     let forged = format!("{}{other}{}", &good[..40], &good[41..]);
     assert_ne!(forged, good);
     let oversized = "a".repeat(100_000);
