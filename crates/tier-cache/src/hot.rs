@@ -14,7 +14,7 @@ use session_core::{Head, KeyHash, SessionId, Stem, Version, WrittenToken};
 
 pub(crate) use self::entry::Entry;
 use self::front::Front;
-pub(crate) use self::front::Ticket;
+pub(crate) use self::front::{Glimpse, Ticket};
 use self::shelf::Shelf;
 use crate::config::HotConfig;
 use crate::error::Refusal;
@@ -113,9 +113,10 @@ impl<D: Send + Sync + 'static> Hot<D> {
         self.is_current(&entry).then_some(entry)
     }
 
-    /// To be taken before the session is [got](Self::get) that is to be brought to the front.
-    pub(crate) fn ticket(&self, token: WrittenToken<'_>) -> Ticket {
-        self.front.ticket(token)
+    /// What the front says of a session at once. To be asked for before the session is
+    /// [got](Self::get) that is to be brought there.
+    pub(crate) fn glimpse(&self, stem: Stem) -> Glimpse {
+        self.front.glimpse(stem)
     }
 
     /// Has the token known again that was accepted for this entry, with no need to look at it closely.

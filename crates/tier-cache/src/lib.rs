@@ -48,7 +48,7 @@ pub use fence::{Admission, Gate};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
-    Credential, Inspection, Issued, Listed, Login, Receipt, StartError, Stats, Tiers, TiersBuilder,
-    WarmCopy, WarmUp, WarmedUp,
+    Below, Credential, Inspection, Issued, Listed, Login, Lookup, Receipt, StartError, Stats,
+    Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
 };
 pub use warm::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};

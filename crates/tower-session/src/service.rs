@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tier_cache::{Credential, Refusal, SessionData, Strictness};
+use tier_cache::{Credential, Lookup, Refusal, SessionData, Strictness};
 use tower_service::Service;
 
 use crate::absence::Absence;
@@ -190,29 +190,29 @@ fn look_up<D: SessionData, B>(
         }
         Some((_, Ok(credential))) => credential,
     };
-    if shared.strictness == Strictness::Trust {
-        let judged = judged.map(|(session, verdict)| Ok((session, verdict)));
-        let hot = || {
-            let found = shared.tiers.try_hot(&credential)?;
-            Some(found.map(|session| {
+    let decided = |session: tier_cache::Session<D>, verdict| {
+        let barred = barred(&session, verdict);
+        barred.unwrap_or_else(|| LookedUp::Decided(Ok(session.into())))
+    };
+    let looked_up = match (judged, shared.strictness) {
+        (Some((session, verdict)), _) => decided(session, verdict),
+        (None, Strictness::Trust) => match shared.tiers.look_up(&credential) {
+            Lookup::Here(Ok(session)) => {
                 let verdict = judge(&session);
-                (session, verdict)
-            }))
-        };
-        match judged.or_else(hot) {
-            None => {}
-            Some(Err(refusal)) => {
-                return (LookedUp::Decided(Err(Absence::Refused(refusal))), shown);
+                decided(session, verdict)
             }
-            Some(Ok((session, verdict))) => {
-                let barred = barred(&session, verdict);
-                let passes = || LookedUp::Decided(Ok(Session::from(session)));
-                return (barred.unwrap_or_else(passes), shown);
+            Lookup::Here(Err(refusal)) => LookedUp::Decided(Err(Absence::Refused(refusal))),
+            Lookup::Below(below) => {
+                LookedUp::Finding(Box::pin(find(Arc::clone(shared), below.find())))
             }
+        },
+        (None, strictness) => {
+            let tiers = shared.tiers.clone();
+            let found = async move { tiers.find_strict(credential, strictness).await };
+            LookedUp::Finding(Box::pin(find(Arc::clone(shared), found)))
         }
-    }
-    let finding = find(Arc::clone(shared), credential);
-    (LookedUp::Finding(Box::pin(finding)), shown)
+    };
+    (looked_up, shown)
 }
 
 async fn confirm<D: SessionData>(
@@ -225,11 +225,9 @@ async fn confirm<D: SessionData>(
 
 async fn find<D: SessionData>(
     shared: Arc<Apart<Shared<D>>>,
-    credential: Credential,
+    found: impl Future<Output = Result<tier_cache::Session<D>, Refusal>>,
 ) -> Result<tier_cache::Session<D>, Refusal> {
-    let strictness = shared.strictness;
-    let found = shared.tiers.find_strict(credential, strictness).await?;
-    whole(&shared, found).await
+    whole(&shared, found.await?).await
 }
 
 /// Makes the request what the inner service gets; or says why it gets none.

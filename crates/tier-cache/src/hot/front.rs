@@ -72,6 +72,14 @@ struct Spot {
 #[derive(Clone, Copy)]
 pub(crate) struct Ticket(u32);
 
+/// What the front says of a session before it is shown the whole token.
+#[derive(Clone, Copy)]
+pub(crate) struct Glimpse {
+    /// Whether it is worth showing it.
+    pub(crate) may_be_known: bool,
+    pub(crate) ticket: Ticket,
+}
+
 impl<D> Front<D> {
     /// Room for nearly all sessions that the hot tier of this capacity holds.
     pub(super) fn new(capacity: ByteSize) -> Self {
@@ -108,10 +116,13 @@ impl<D> Front<D> {
         }
     }
 
-    /// To be taken before moka is asked for what is to be [brought](Self::bring).
-    pub(super) fn ticket(&self, token: WrittenToken<'_>) -> Ticket {
-        let spot = self.spot(token.stem());
-        Ticket(self.with(spot, |ways| ways.forgotten))
+    /// To be had before moka is asked for what is to be [brought](Self::bring).
+    pub(super) fn glimpse(&self, stem: Stem) -> Glimpse {
+        let spot = self.spot(stem);
+        self.with(spot, |ways| Glimpse {
+            may_be_known: ways.may_hold(spot.tag),
+            ticket: Ticket(ways.forgotten),
+        })
     }
 
     /// Knows this token from now on, which was accepted for this entry, unless its place was told
@@ -196,6 +207,11 @@ impl<D> fmt::Debug for Front<D> {
 }
 
 impl<D> Ways<D> {
+    fn may_hold(&self, tag: u32) -> bool {
+        let mut ways = self.entries.iter().enumerate();
+        ways.any(|(way, entry)| entry.is_some() && self.tags.get(way) == tag)
+    }
+
     /// The first entry of this tag that somebody holds, from a way on.
     #[inline]
     fn find(&self, tag: u32, from: usize) -> Option<(usize, Arc<Entry<D>>)> {

@@ -184,9 +184,13 @@ fn written(token: &str) -> WrittenToken<'_> {
     WrittenToken::access(token).unwrap()
 }
 
+fn ticket(hot: &Hot<String>, token: &str) -> Ticket {
+    hot.glimpse(written(token).stem()).ticket
+}
+
 /// Brings a session to the front by its token, as a request does.
 fn bring(hot: &Hot<String>, id: SessionId, token: &str) {
-    let ticket = hot.ticket(written(token));
+    let ticket = ticket(hot, token);
     hot.bring(written(token), &hot.get(id).unwrap(), ticket);
 }
 
@@ -196,8 +200,11 @@ fn a_token_that_was_accepted_is_known_again_and_no_other_of_the_session() {
     let id = SessionId::random();
     let (accepted, other) = (token(id), token(id));
     hot.insert(entry(&hot, id, 1, None), |_| true);
+    let may_be_known = || hot.glimpse(Stem::of(id)).may_be_known;
+    assert!(!may_be_known());
     assert!(hot.get_known(written(&accepted)).is_none());
     bring(&hot, id, &accepted);
+    assert!(may_be_known());
     let known = hot.get_known(written(&accepted)).unwrap();
     assert!(Arc::ptr_eq(&known, &hot.get(id).unwrap()));
     assert!(hot.get_known(written(&other)).is_none());
@@ -205,6 +212,8 @@ fn a_token_that_was_accepted_is_known_again_and_no_other_of_the_session() {
     bring(&hot, id, &other);
     assert!(hot.get_known(written(&accepted)).is_none());
     assert!(hot.get_known(written(&other)).is_some());
+    hot.remove_below(id, Version::DELETED);
+    assert!(!may_be_known());
 }
 
 #[test]
@@ -228,7 +237,7 @@ fn a_session_that_changes_is_not_known_any_more_though_a_request_still_holds_it(
         entry.generation = hot.generation();
         hot.insert(Arc::new(entry), |_| true);
         bring(&hot, id, &token);
-        let ticket = hot.ticket(written(&token));
+        let ticket = ticket(&hot, &token);
         let held = hot.get_known(written(&token)).unwrap();
         change(&hot, id);
         assert!(hot.get_known(written(&token)).is_none());
@@ -250,7 +259,7 @@ fn what_moka_has_dropped_is_not_known_and_its_memory_is_free() {
         let id = SessionId::random();
         let token = token(id);
         hot.insert(entry(&hot, id, 1, None), |_| true);
-        let ticket = hot.ticket(written(&token));
+        let ticket = ticket(&hot, &token);
         if let Some(entry) = hot.get(id) {
             hot.bring(written(&token), &entry, ticket);
             brought.push((id, token));

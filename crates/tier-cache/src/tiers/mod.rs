@@ -23,6 +23,7 @@
 //! | `write.rs` | how the caches come to know what was written |
 
 mod asking;
+mod below;
 mod fills;
 mod gather;
 mod inspect;
@@ -54,10 +55,11 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use below::Below;
 pub use inspect::{Inspection, WarmCopy};
 pub use login::{Issued, Login};
-pub use read::Credential;
 pub(crate) use read::Shown;
+pub use read::{Credential, Lookup};
 pub use revoke::{Listed, Receipt};
 pub use start::{StartError, TiersBuilder};
 pub use stats::Stats;

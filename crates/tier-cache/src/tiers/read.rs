@@ -1,10 +1,11 @@
-//! How a session is found: hot with no I/O, else warm, else cold.
+//! How a session is found: hot with no I/O, else [below](super::below).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{Key, KeyHash, SessionId, Standing, Token, TokenKind, WrittenToken};
+use session_core::{Key, KeyHash, SessionId, Standing, Stem, Token, TokenKind, WrittenToken};
 
+use super::below::{Below, Wanted};
 use super::load::{From, Landed};
 use super::{Shared, Tiers};
 use crate::clock::Now;
@@ -56,18 +57,18 @@ impl Credential {
     }
 }
 
-/// What a credential asks for.
-struct Wanted {
-    key: Key,
-    shown: Shown,
-    /// The hash of what it shows, if that is a token that we minted.
-    minted: Option<KeyHash>,
+/// What came of looking for a session without I/O: see [`Tiers::look_up`].
+#[derive(Debug)]
+pub enum Lookup<D: SessionData> {
+    /// The session, or why there is none.
+    Here(Result<Session<D>, Refusal>),
+    /// It is not here; and the credential is not made up.
+    Below(Below<D>),
 }
 
-/// What came of looking for a session where no I/O is needed.
+/// The same for our own use.
 enum Looked<D: SessionData> {
-    Found(Result<Session<D>, Refusal>),
-    /// It is to be looked for below; the credential is not made up.
+    Here(Result<Session<D>, Refusal>),
     Below(Wanted),
 }
 
@@ -109,27 +110,63 @@ impl<D: SessionData> Tiers<D> {
         let looked = match strictness {
             Strictness::Row => match self.shared().genuine(&credential) {
                 Ok(()) => Looked::Below(self.shared().wanted(&credential)),
-                Err(forged) => Looked::Found(Err(forged)),
+                Err(forged) => Looked::Here(Err(forged)),
             },
             Strictness::Trust | Strictness::Version => self.hot(&credential),
         };
         let found = match looked {
-            Looked::Found(Ok(session)) => return self.confirm(session, strictness).await,
-            Looked::Found(Err(refusal)) => Err(refusal),
+            Looked::Here(Ok(session)) => return self.confirm(session, strictness).await,
+            Looked::Here(Err(refusal)) => Err(refusal),
             Looked::Below(wanted) => self.find_below(&wanted, strictness).await,
         };
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
     }
 
+    /// Looks for a session without I/O, trusting the caches as far as the fence lets them, whatever
+    /// the configuration says; for middleware, whose way is a short one if the session is hot.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tier_cache::{Login, Lookup, Tier, TierConfig, Tiers};
+    /// # use session_core::TokenKeys;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let mut config = TierConfig::default();
+    /// # config.cold.url = format!("sqlite://{}/sessions.db", folder.path().display());
+    /// # let keys = TokenKeys::random();
+    /// let here: Tiers<String> = Tiers::open(config.clone(), keys.clone()).await?;
+    /// let elsewhere: Tiers<String> = Tiers::open(config, keys).await?;
+    /// let issued = here.login(Login::guest()).await?;
+    ///
+    /// // Another node has not seen it yet, and says so at once.
+    /// let token = issued.access.into();
+    /// let Lookup::Below(below) = elsewhere.look_up(&token) else {
+    ///     panic!("it is not hot there");
+    /// };
+    /// assert_eq!(below.find().await?.tier(), Tier::Cold);
+    /// assert!(matches!(elsewhere.look_up(&token), Lookup::Here(Ok(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn look_up(&self, credential: &Credential) -> Lookup<D> {
+        match self.hot(credential) {
+            Looked::Here(found) => Lookup::Here(found.inspect_err(|refusal| {
+                self.shared().tell_refused(credential.session(), refusal);
+            })),
+            Looked::Below(wanted) => {
+                Lookup::Below(Below::new(self.clone(), wanted, credential.session()))
+            }
+        }
+    }
+
     /// The session, or why there is none, if that can be said with no I/O; trusting the caches
     /// as far as the fence lets them, whatever the configuration says.
     pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
-        let Looked::Found(found) = self.hot(credential) else {
-            return None;
-        };
-        Some(found.inspect_err(|refusal| {
-            self.shared().tell_refused(credential.session(), refusal);
-        }))
+        match self.look_up(credential) {
+            Lookup::Here(found) => Some(found),
+            Lookup::Below(_) => None,
+        }
     }
 
     /// The session of an access token as it is written, if this node has accepted that token a moment
@@ -147,36 +184,42 @@ impl<D: SessionData> Tiers<D> {
 
     fn hot(&self, credential: &Credential) -> Looked<D> {
         let shared = self.shared();
-        let written = match credential {
-            Credential::Token(token) => Some(token.written()),
-            Credential::Key(_) => None,
+        let access = match credential {
+            Credential::Token(token) if token.kind() == TokenKind::Access => Some(token),
+            Credential::Token(_) | Credential::Key(_) => None,
         };
-        let written = written.as_deref().and_then(WrittenToken::access);
-        if let Some(session) = written.and_then(|token| self.try_known(token)) {
-            return Looked::Found(Ok(session));
+        // To know a token again it is to be written down, so only where that may be of use.
+        let glimpse = access.map(|token| shared.hot.glimpse(Stem::of(token.id())));
+        if let Some((token, glimpse)) = access.zip(glimpse)
+            && glimpse.may_be_known
+            && let Some(written) = WrittenToken::access(&*token.written())
+            && let Some(session) = self.try_known(written)
+        {
+            return Looked::Here(Ok(session));
         }
         let wanted = shared.wanted(credential);
-        let ticket = written.map(|token| (token, shared.hot.ticket(token)));
         if let Some((entry, now)) = shared.hot_entry(wanted.key) {
             match verdict(&entry, wanted.shown, now) {
                 Verdict::Accepted => {
-                    if let Some((token, ticket)) = ticket {
-                        shared.hot.bring(token, &entry, ticket);
+                    if let Some((token, glimpse)) = access.zip(glimpse)
+                        && let Some(written) = WrittenToken::access(&*token.written())
+                    {
+                        shared.hot.bring(written, &entry, glimpse.ticket);
                     }
-                    return Looked::Found(Ok(self.serve_hot(entry, now, wanted.shown)));
+                    return Looked::Here(Ok(self.serve_hot(entry, now, wanted.shown)));
                 }
                 Verdict::Refused(refusal) => {
                     shared.metrics.hot_hits.increment(1);
-                    return Looked::Found(Err(refusal));
+                    return Looked::Here(Err(refusal));
                 }
                 Verdict::Doubtful(_) => {}
             }
         }
         if let Err(forged) = shared.genuine(credential) {
-            return Looked::Found(Err(forged));
+            return Looked::Here(Err(forged));
         }
         match wanted.minted.and_then(|token| shared.hot.refused(token)) {
-            Some(refusal) => Looked::Found(Err(refusal)),
+            Some(refusal) => Looked::Here(Err(refusal)),
             None => Looked::Below(wanted),
         }
     }
@@ -213,7 +256,7 @@ impl<D: SessionData> Tiers<D> {
     }
 
     #[tracing::instrument(level = "debug", name = "session.confirm", skip(self, session), fields(session = %session.id()))]
-    async fn ask_again(
+    pub(super) async fn ask_again(
         &self,
         session: Session<D>,
         strictness: Strictness,
@@ -237,114 +280,6 @@ impl<D: SessionData> Tiers<D> {
                 }
             }
             Strictness::Row => self.reread(key, session.shown()).await,
-        }
-    }
-
-    /// The session from below the hot tier.
-    async fn find_below(
-        &self,
-        wanted: &Wanted,
-        strictness: Strictness,
-    ) -> Result<Session<D>, Refusal> {
-        let found = match self.shared().place_to_wait() {
-            Ok(_place) => self.load(wanted, strictness).await,
-            Err(refusal) => Err(refusal),
-        };
-        found.or_else(|refusal| match strictness {
-            Strictness::Trust if refusal.is_unavailable() => self.blind(wanted).ok_or(refusal),
-            _ => Err(refusal),
-        })
-    }
-
-    async fn load(&self, wanted: &Wanted, strictness: Strictness) -> Result<Session<D>, Refusal> {
-        let shared = self.shared();
-        let Wanted { key, shown, .. } = *wanted;
-        let deadline = shared.deadline();
-        if strictness == Strictness::Row {
-            return shared.in_time(deadline, self.reread(key, shown)).await;
-        }
-        let (loaded, joined) = shared.load(key, deadline).await;
-        let found = loaded
-            .map_err(Verdict::Refused)
-            .and_then(|landed| self.judge(landed, shown));
-        match found {
-            Ok(session) if strictness == Strictness::Trust => Ok(session),
-            Ok(session) => {
-                let confirmed = self.ask_again(session, strictness);
-                shared.in_time(deadline, confirmed).await
-            }
-            Err(doubt) => {
-                let settled = self.settle(wanted, doubt, joined);
-                shared.in_time(deadline, settled).await
-            }
-        }
-    }
-
-    /// What becomes of a request for which no session was loaded that it may have.
-    async fn settle(
-        &self,
-        wanted: &Wanted,
-        doubt: Verdict,
-        joined: bool,
-    ) -> Result<Session<D>, Refusal> {
-        let shared = self.shared();
-        let found = match doubt {
-            Verdict::Refused(refusal) if !joined || refusal.is_unavailable() => {
-                shared.count_miss(&refusal);
-                Err(refusal)
-            }
-            // A cache may say yes on its own; its no is confirmed before anyone is logged out.
-            // So is that of a load begun before this request, whose token may be newer.
-            doubt => {
-                tracing::trace!(?doubt, "asking the database to confirm a refusal");
-                self.reread(wanted.key, wanted.shown).await
-            }
-        };
-        if let (Err(refusal), Some(token)) = (&found, wanted.minted) {
-            shared.hot.refuse(token, refusal);
-        }
-        found
-    }
-
-    /// What is hot, where the database can neither be heard nor asked, and the configuration has it
-    /// served all the same.
-    fn blind(&self, wanted: &Wanted) -> Option<Session<D>> {
-        let shared = self.shared();
-        let later = shared.config.fence.on_blind.serves_for();
-        if later.is_zero() {
-            return None;
-        }
-        let Wanted { key, shown, .. } = *wanted;
-        let (entry, now) = shared.hot_entry_until(key, later)?;
-        let accepted = matches!(verdict(&entry, shown, now), Verdict::Accepted);
-        accepted.then(|| {
-            shared.metrics.blind_hits.increment(1);
-            Session::new(self.clone(), entry, Tier::Hot, shown)
-        })
-    }
-
-    /// The session read from the database by a statement that began after this was called: a load
-    /// that was already under way may have been asked before the change that the caller wants to
-    /// know of.
-    pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
-        /// A session that many change at once may have changed again before it is collected.
-        const TRIES: u32 = 64;
-        let shared = self.shared();
-        let give_up = shared.clock.now().moment + shared.config.fence.staleness_bound;
-        let mut tries = 1;
-        loop {
-            let landed = shared.load_fresh(key).await;
-            let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
-            match self.judge(landed, shown) {
-                Err(Verdict::Doubtful(doubt))
-                    if doubt.is_unavailable()
-                        && tries < TRIES
-                        && shared.clock.now().moment < give_up =>
-                {
-                    tries += 1;
-                }
-                judged => return judged.map_err(Verdict::into_refusal),
-            }
         }
     }
 
@@ -449,7 +384,11 @@ impl<D: SessionData> Shared<D> {
 
     /// The same so much later. Where the trust was taken away, and has not merely run out, there is
     /// none.
-    fn hot_entry_until(&self, key: Key, later: Duration) -> Option<(Arc<Entry<D>>, Now)> {
+    pub(super) fn hot_entry_until(
+        &self,
+        key: Key,
+        later: Duration,
+    ) -> Option<(Arc<Entry<D>>, Now)> {
         self.hot_until(later, |hot| match key {
             Key::Id(id) => hot.get(id),
             Key::AccessJti(hash) | Key::Refresh(hash) => hot.get_by(hash),
@@ -473,12 +412,6 @@ impl<D: SessionData> Shared<D> {
     pub(super) fn tell_refused(&self, session: Option<SessionId>, refusal: &Refusal) {
         if let Some(reason) = refusal.into() {
             self.events.tell(Event::Refused { session, reason });
-        }
-    }
-
-    fn count_miss(&self, refusal: &Refusal) {
-        if matches!(refusal, Refusal::Unknown) {
-            self.metrics.misses.increment(1);
         }
     }
 

@@ -118,7 +118,7 @@ pub(super) fn ticket_after_cache(
 ) -> Option<(Arc<Entry<()>>, Now)> {
     shared.known_entry(token).or_else(|| {
         let found = shared.hot_entry(Key::Id(SESSION))?;
-        let ticket = shared.hot.ticket(token);
+        let ticket = shared.hot.glimpse(token.stem()).ticket;
         shared.hot.bring(token, &found.0, ticket);
         Some(found)
     })

@@ -204,11 +204,11 @@ impl World {
         }
     }
 
-    /// As `Tiers::try_hot` does for a token.
+    /// As a layer does: by `Tiers::try_known`, then by `Tiers::look_up`.
     fn known_or_brought(&self) -> Option<(Arc<Entry<()>>, Now)> {
         let (shared, token) = (self.tiers.shared(), self.token());
         shared.known_entry(token).or_else(|| {
-            let ticket = shared.hot.ticket(token);
+            let ticket = shared.hot.glimpse(token.stem()).ticket;
             let found = shared.hot_entry(Key::Id(SESSION))?;
             shared.hot.bring(token, &found.0, ticket);
             Some(found)
