@@ -1,10 +1,11 @@
 //! Reading sessions from Redis: those that are asked for at the same time go in one pipeline.
 
+use std::iter::repeat_with;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_core::{Key, Record, Standing};
+use session_core::{Key, Lineage, Record, Standing};
 use tokio::task::yield_now;
 
 use super::Shared;
@@ -16,7 +17,7 @@ use crate::error::Refusal;
 use crate::flight::{Boarded, Flight, Flights};
 use crate::hot::{Entry, Generation};
 use crate::session::Tier;
-use crate::warm::WarmRecord;
+use crate::warm::{Warm, WarmRecord};
 
 /// What came of asking the warm tier.
 pub(super) enum Asked<D: SessionData> {
@@ -144,13 +145,14 @@ impl<D: SessionData> Batch<D> {
     /// Redis once.
     async fn ask(mut self) {
         self.land_what_need_not_be_asked();
+        let shared = Arc::clone(&self.shared);
         let keys: Vec<Key> = self.wanted.iter().map(|wanted| wanted.key).collect();
-        let found = read(&self.shared, &keys).await;
-        let now = self.shared.clock.now();
-        for (wanted, found) in take(&mut self.wanted).into_iter().zip(found) {
-            let shared = &self.shared;
+        let mut found = read(&shared, &keys).await;
+        let now = shared.clock.now();
+        self.wanted.reverse();
+        while let Some(wanted) = self.wanted.pop() {
             // What the application reads of its own data may panic; the others are to get theirs.
-            let bring = || found.and_then(|found| found.bring(shared, wanted.key, now));
+            let bring = || found.next()??.bring(&shared, wanted.key, now);
             let asked = match catch_unwind(AssertUnwindSafe(bring)) {
                 Ok(Some(loaded)) => Some(Asked::Loaded(loaded)),
                 Ok(None) => {
@@ -205,30 +207,36 @@ pub(super) async fn read_one<D: SessionData>(
     shared: &Arc<Shared<D>>,
     key: Key,
 ) -> Option<Loaded<D>> {
-    let found = read(shared, &[key]).await.pop()?;
+    let found = read(shared, &[key]).await.next()?;
     found?.bring(shared, key, shared.clock.now())
 }
 
-/// What the warm tier has at each of these keys, by one pipeline.
-async fn read<D: SessionData>(shared: &Shared<D>, keys: &[Key]) -> Vec<Option<Found>> {
-    let nothing = || keys.iter().map(|_| None).collect();
-    let Some(warm) = &shared.warm else {
-        return nothing();
+/// What the warm tier has at each of these keys, by one pipeline. Of those that it was not asked for
+/// it has nothing.
+async fn read<'s, D: SessionData>(
+    shared: &'s Shared<D>,
+    keys: &[Key],
+) -> impl Iterator<Item = Option<Found>> + use<'s, D> {
+    let records = match asking(shared) {
+        Some((warm, lineage, generation)) if !keys.is_empty() => {
+            let found = move |record| Found { record, generation };
+            let records = warm.get(keys, lineage).await;
+            Some(records.map(move |record| record.map(found)))
+        }
+        _ => None,
     };
-    if keys.is_empty() || !shared.fence.trusts(shared.clock.now().moment) {
-        return nothing();
+    records.into_iter().flatten().chain(repeat_with(|| None))
+}
+
+/// The warm tier, if it may be trusted; and what is known before it is asked.
+fn asking<D: SessionData>(shared: &Shared<D>) -> Option<(&Warm, Lineage, Generation)> {
+    let warm = shared.warm.as_ref()?;
+    if !shared.fence.trusts(shared.clock.now().moment) {
+        return None;
     }
     let generation = shared.hot.generation();
     // After the generation: what is asked for in an earlier lineage is of an earlier one.
-    let Some(lineage) = shared.fence.lineage() else {
-        return nothing();
-    };
-    let found = |record| Found { record, generation };
-    let records = warm.get(keys, lineage).await;
-    records
-        .into_iter()
-        .map(|record| record.map(found))
-        .collect()
+    Some((warm, shared.fence.lineage()?, generation))
 }
 
 impl Found {

@@ -1,6 +1,7 @@
 //! Stands in for the warm tier in a build without the cargo feature `redis`: there is none.
 
 use std::time::Duration;
+use std::vec;
 
 use session_core::{Key, KeyHash, Lineage, Timestamp, TokenKeys};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ impl Warm {
         match *self {}
     }
 
-    pub(crate) async fn get(&self, _: &[Key], _: Lineage) -> Vec<Option<WarmRecord>> {
+    pub(crate) async fn get(&self, _: &[Key], _: Lineage) -> vec::IntoIter<Option<WarmRecord>> {
         match *self {}
     }
 

@@ -1,6 +1,6 @@
 //! Reading records: those of many sessions by one pipeline.
 
-use std::io;
+use std::{io, vec};
 
 use redis::{Cmd, Pipeline, RedisError, Value, from_redis_value};
 use session_core::{Key, Lineage};
@@ -16,24 +16,45 @@ type Spot = (Place, String);
 /// What stands there, if anything does.
 type Answer = Result<Option<Vec<u8>>, RedisError>;
 
+/// What Redis has of several sessions, in the order in which they were asked for. Each record is
+/// decoded when it is its turn, so that who waits for the first does not wait for the others'.
+pub(crate) struct Records<'w> {
+    warm: &'w Warm,
+    lineage: Lineage,
+    spots: vec::IntoIter<Option<Spot>>,
+    answers: vec::IntoIter<Answer>,
+}
+
+impl Iterator for Records<'_> {
+    /// Whatever goes wrong is a miss.
+    type Item = Option<WarmRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let spot = self.spots.next()?;
+        Some(spot.and_then(|spot| {
+            let answer = self.answers.next()?;
+            self.warm.read(&spot, answer, self.lineage)
+        }))
+    }
+}
+
 impl Warm {
-    /// What each of these keys leads to in this lineage, by one `GET` for each; whatever goes wrong is a
-    /// miss.
+    /// What each of these keys leads to in this lineage, by one `GET` for each.
     ///
     /// A foreign key may lead to a session that has another key by now: the caller compares.
-    pub(crate) async fn get(&self, keys: &[Key], lineage: Lineage) -> Vec<Option<WarmRecord>> {
+    pub(crate) async fn get(&self, keys: &[Key], lineage: Lineage) -> Records<'_> {
         let spot = |&key| {
             let place = Place::of(key)?;
             Some((place, place.key(&self.prefix)))
         };
         let spots: Vec<Option<Spot>> = keys.iter().map(spot).collect();
         let answers = self.answers(spots.iter().flatten()).await;
-        let mut answers = answers.unwrap_or_default().into_iter();
-        let read = |spot: Option<Spot>| {
-            let spot = spot?;
-            self.read(&spot, answers.next()?, lineage)
-        };
-        spots.into_iter().map(read).collect()
+        Records {
+            warm: self,
+            lineage,
+            spots: spots.into_iter(),
+            answers: answers.unwrap_or_default().into_iter(),
+        }
     }
 
     /// One for each of them; `None` if Redis is not asked, or does not answer.

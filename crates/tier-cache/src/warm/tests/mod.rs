@@ -116,7 +116,7 @@ impl Node {
     }
 
     async fn look_up(&self, key: Key, lineage: Lineage) -> Option<WarmRecord> {
-        self.warm.get(&[key], lineage).await.pop()?
+        self.warm.get(&[key], lineage).await.next()?
     }
 
     fn key(&self, id: SessionId) -> String {

@@ -89,7 +89,7 @@ async fn a_command_that_times_out_is_a_counted_miss() {
     redis.pause();
     // The heartbeat may find out first, and then nothing is sent.
     let three = [id, SessionId::random(), SessionId::random()].map(Key::Id);
-    let found = node.warm.get(&three, LINEAGE).await;
+    let found: Vec<_> = node.warm.get(&three, LINEAGE).await.collect();
     assert_eq!(found, [None, None, None]);
     assert_eq!(count(&node.errors), count(&node.gets));
     until("the silence is noticed", async || !node.warm.is_up()).await;

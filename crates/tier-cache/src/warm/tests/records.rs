@@ -207,7 +207,7 @@ async fn of_those_that_are_read_together_each_gets_its_own_answer() {
     keys.insert(1, Key::AccessJti(KeyHash::from_bytes([0; 16])));
 
     let before = redis.calls();
-    let found = node.warm.get(&keys, LINEAGE).await;
+    let found: Vec<_> = node.warm.get(&keys, LINEAGE).await.collect();
     let (first, last) = (session(first, 1, 1), session(last, 4, 1));
     let expected = [Some(first), None, None, None, Some(last)];
     assert_eq!(found, expected);
