@@ -9,12 +9,13 @@ use crate::{SessionId, Token};
 /// Knows tokens again that were accepted before, in a fraction of the time that it takes to read
 /// and hash one.
 ///
-/// SipHash-2-4 with 128 bits, under a random key that never leaves the process: who does not know
-/// the key can only guess, with one chance in 2¹²⁸. (Aumasson and Bernstein, SipHash: a fast
-/// short-input PRF, 2012.) A token's [`Stem`] is no secret, and is not hashed but added to the
-/// hash of the rest: of two tokens that differ in it alone the fingerprints differ too. It proves
-/// nothing by itself: an application compares a token's [hash](crate::TokenKeys::hash) first, and
-/// the fingerprint from then on.
+/// SipHash-2-4 with 128 bits, under a random key that never leaves the process: who knows neither
+/// the key nor fingerprints can only guess, with one chance in 2¹²⁸. (Aumasson and Bernstein,
+/// SipHash: a fast short-input PRF, 2012.) A token's [`Stem`] is no secret, and is not hashed but
+/// added to the hash of the rest: of two tokens that differ in it alone the fingerprints differ
+/// too. So whoever has seen fingerprints, and one token, can make a text that has another's: they
+/// are as secret as the key. They prove nothing by themselves: an application compares a token's
+/// [hash](crate::TokenKeys::hash) first, and the fingerprint from then on.
 ///
 /// ```
 /// use session_core::{Fingerprint, Fingerprints, SessionId, TokenKeys, TokenKind, WrittenToken};
@@ -49,7 +50,7 @@ impl Fingerprints {
         Self(SipHasher24::new_with_key(&key))
     }
 
-    /// The fingerprint of a token, all of its characters counted.
+    /// The fingerprint of a token, in which all of its characters count but those of its kind.
     #[inline]
     pub fn of(&self, token: WrittenToken<'_>) -> Fingerprint {
         let (stem, rest) = token.parts();

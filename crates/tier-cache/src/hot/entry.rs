@@ -1,5 +1,6 @@
 //! A session as the hot tier holds it.
 
+use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{self, Ordering};
@@ -18,7 +19,6 @@ use crate::sync::{AtomicBool, AtomicU32};
 ///
 /// What a request looks at that knows its token is first, so that it lies in few lines of the
 /// processor's caches.
-#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Entry<D> {
     /// The [`Fingerprint`] of the token that it was accepted for, by halves.
@@ -188,7 +188,7 @@ impl<D> Entry<D> {
     /// Whether it was accepted for the token of this fingerprint.
     ///
     /// Two that are told at once may leave halves of each, which fit neither: then the token is read
-    /// again. That they fit a third is as unlikely as that any two fingerprints are the same.
+    /// again. Both have the session's secret, and whatever else their halves may fit has it too.
     #[inline]
     pub(super) fn is_known_by(&self, token: Fingerprint) -> bool {
         let halves = self
@@ -245,6 +245,15 @@ impl<D> Entry<D> {
         });
         let bytes = MOKA + size_of::<Self>() + strings + device + self.data_len as usize;
         u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl<D> fmt::Debug for Entry<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("id", &self.head().id)
+            .field("version", &self.head().version)
+            .finish_non_exhaustive()
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Wanted {
     pub(super) minted: Option<KeyHash>,
 }
 
-/// A session that is not hot, and is yet to be found: see [`Tiers::look_up`].
+/// A session that cannot be had from the hot tier, and is yet to be found: see [`Tiers::look_up`].
 #[must_use]
 pub struct Below<D: SessionData> {
     tiers: Tiers<D>,
@@ -38,7 +38,8 @@ impl<D: SessionData> Below<D> {
         }
     }
 
-    /// Finds it, as [`Tiers::find_strict`] with [`Strictness::Trust`] does, and with the same errors.
+    /// Finds it, as [`Tiers::find_strict`] with [`Strictness::Trust`] does, but that it takes for
+    /// certain what was seen of the hot tier when it was looked up: to be called soon.
     ///
     /// Cancellation-safe: a load from the database that was begun goes on and lands in the hot tier.
     ///

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | what the tiers are made of, and how they end |
 //! | `start.rs` | how they are opened |
-//! | `read.rs` | how a session is found: hot, warm, cold |
+//! | `read.rs` | how a session is found that is hot; how what was found is judged, and confirmed |
+//! | `below.rs` | how one is found that is not hot |
 //! | `load.rs` | how a session that is not hot is brought there |
 //! | `pipeline.rs` | how Redis is asked for those that are asked for at the same time |
 //! | `asking.rs` | how the database is asked for a caller who may go away |

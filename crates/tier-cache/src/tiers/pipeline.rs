@@ -150,7 +150,8 @@ impl<D: SessionData> Batch<D> {
         let mut found = read(&shared, &keys).await;
         let now = shared.clock.now();
         self.wanted.reverse();
-        while let Some(wanted) = self.wanted.pop() {
+        // Each is on the list until it has landed.
+        while let Some(wanted) = self.wanted.last() {
             // What the application reads of its own data may panic; the others are to get theirs.
             let bring = || found.next()??.bring(&shared, wanted.key, now);
             let asked = match catch_unwind(AssertUnwindSafe(bring)) {
@@ -161,7 +162,8 @@ impl<D: SessionData> Batch<D> {
                 }
                 Err(_) => None,
             };
-            self.land(&wanted, asked);
+            self.land(wanted, asked);
+            self.wanted.pop();
         }
     }
 

@@ -1,5 +1,6 @@
 //! How a session is found: hot with no I/O, else [below](super::below).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,15 +56,30 @@ impl Credential {
             Self::Key(_) => None,
         }
     }
+
+    fn access_token(&self) -> Option<&Token> {
+        match self {
+            Self::Token(token) => (token.kind() == TokenKind::Access).then_some(token),
+            Self::Key(_) => None,
+        }
+    }
 }
 
 /// What came of looking for a session without I/O: see [`Tiers::look_up`].
-#[derive(Debug)]
 pub enum Lookup<D: SessionData> {
     /// The session, or why there is none.
     Here(Result<Session<D>, Refusal>),
-    /// It is not here; and the credential is not made up.
+    /// It is not here, or what is here does not say enough; and the credential is not made up.
     Below(Below<D>),
+}
+
+impl<D: SessionData> fmt::Debug for Lookup<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(found) => f.debug_tuple("Here").field(found).finish(),
+            Self::Below(below) => f.debug_tuple("Below").field(below).finish(),
+        }
+    }
 }
 
 /// The same for our own use.
@@ -184,13 +200,11 @@ impl<D: SessionData> Tiers<D> {
 
     fn hot(&self, credential: &Credential) -> Looked<D> {
         let shared = self.shared();
-        let access = match credential {
-            Credential::Token(token) if token.kind() == TokenKind::Access => Some(token),
-            Credential::Token(_) | Credential::Key(_) => None,
-        };
-        // To know a token again it is to be written down, so only where that may be of use.
-        let glimpse = access.map(|token| shared.hot.glimpse(Stem::of(token.id())));
-        if let Some((token, glimpse)) = access.zip(glimpse)
+        let access = credential.access_token();
+        // Before moka is asked.
+        let access = access.map(|token| (token, shared.hot.glimpse(Stem::of(token.id()))));
+        // To be known again a token has to be written down, so only where that may be of use.
+        if let Some((token, glimpse)) = access
             && glimpse.may_be_known
             && let Some(written) = WrittenToken::access(&*token.written())
             && let Some(session) = self.try_known(written)
@@ -201,7 +215,7 @@ impl<D: SessionData> Tiers<D> {
         if let Some((entry, now)) = shared.hot_entry(wanted.key) {
             match verdict(&entry, wanted.shown, now) {
                 Verdict::Accepted => {
-                    if let Some((token, glimpse)) = access.zip(glimpse)
+                    if let Some((token, glimpse)) = access
                         && let Some(written) = WrittenToken::access(&*token.written())
                     {
                         shared.hot.bring(written, &entry, glimpse.ticket);

@@ -17,7 +17,8 @@ type Spot = (Place, String);
 type Answer = Result<Option<Vec<u8>>, RedisError>;
 
 /// What Redis has of several sessions, in the order in which they were asked for. Each record is
-/// decoded when it is its turn, so that who waits for the first does not wait for the others'.
+/// decoded when it is its turn, so that who waits for the first may go on, on another thread, while
+/// the others' are.
 pub(crate) struct Records<'w> {
     warm: &'w Warm,
     lineage: Lineage,
@@ -86,6 +87,11 @@ impl Warm {
         if answers.iter().any(Result::is_ok) {
             self.health.answered();
         }
+        // At once, since how many fail together tells no more than one.
+        let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+        errors
+            .filter(|error| !is_wrong_type(error))
+            .for_each(|error| self.failed(error));
         Some(answers)
     }
 
@@ -93,17 +99,19 @@ impl Warm {
         let (place, key) = spot;
         let record = match answer {
             Ok(bytes) => decode(&bytes?, *place, key, lineage, &self.keys),
-            Err(error) if error.code() == Some("WRONGTYPE") => None,
-            Err(error) => {
-                self.failed(&error);
-                return None;
-            }
+            Err(error) if is_wrong_type(&error) => None,
+            Err(_) => return None,
         };
         if record.is_none() {
             self.metrics.warm_unreadable.increment(1);
         }
         record
     }
+}
+
+/// Whether something stands there that is no record.
+fn is_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
 }
 
 fn answer(value: Value) -> Answer {

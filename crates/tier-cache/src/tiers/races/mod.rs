@@ -204,7 +204,8 @@ impl World {
         }
     }
 
-    /// As a layer does: by `Tiers::try_known`, then by `Tiers::look_up`.
+    /// As a layer does, by `Tiers::try_known` and then by `Tiers::look_up`; with the ticket taken as late
+    /// as it may be.
     fn known_or_brought(&self) -> Option<(Arc<Entry<()>>, Now)> {
         let (shared, token) = (self.tiers.shared(), self.token());
         shared.known_entry(token).or_else(|| {
