@@ -1,9 +1,12 @@
 //! The store in SQLite, which is bundled: what it is made of, and how one connects to it.
 
 use std::path::Path;
+use std::time::Duration;
 
+use backon::{BlockingRetryable as _, ExponentialBuilder};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+use diesel::result::Error::DatabaseError;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
@@ -49,7 +52,6 @@ impl SqliteStore {
             let reason = "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
             StoreError::permanent("open", reason)
         })?;
-        let busy_timeout = config.statement_timeout.as_millis();
         let pool = |size| {
             let mut manager = ManagerConfig::default();
             manager.recycling_method = RecyclingMethod::Fast;
@@ -57,15 +59,7 @@ impl SqliteStore {
                 let path = path.to_owned();
                 async move {
                     let established = tokio::task::spawn_blocking(move || {
-                        let mut connection = SqliteConnection::establish(&path)?;
-                        connection
-                            .batch_execute(&format!(
-                                "PRAGMA busy_timeout = {busy_timeout}; \
-                             PRAGMA journal_mode = WAL; \
-                             PRAGMA foreign_keys = ON;"
-                            ))
-                            .map_err(ConnectionError::CouldntSetupConfiguration)?;
-                        Ok(SyncConnectionWrapper::new(connection))
+                        establish(&path, deadlines).map(SyncConnectionWrapper::new)
                     });
                     established.await.unwrap_or_else(|ended| {
                         Err(ConnectionError::BadConnection(ended.to_string()))
@@ -120,6 +114,37 @@ impl SqliteStore {
     }
 }
 
+/// Opens the file; makes it if there is none.
+fn establish(path: &str, deadlines: Deadlines) -> ConnectionResult<SqliteConnection> {
+    let mut connection = SqliteConnection::establish(path)?;
+    let pragma = |connection: &mut SqliteConnection, text: &str| {
+        let set = connection.batch_execute(&format!("PRAGMA {text};"));
+        set.map_err(ConnectionError::CouldntSetupConfiguration)
+    };
+    let patience = deadlines.statement.as_millis();
+    pragma(&mut connection, &format!("busy_timeout = {patience}"))?;
+    pragma(&mut connection, "foreign_keys = ON")?;
+    // Of those who do this to a new file at once SQLite has all but one fail, and at once, since each
+    // holds what the others would wait for.
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(1))
+        .with_max_delay(Duration::from_millis(50))
+        .without_max_times()
+        .with_total_delay(Some(deadlines.connect))
+        .with_jitter();
+    let turn_to_wal = || pragma(&mut connection, "journal_mode = WAL");
+    turn_to_wal.retry(pauses).when(is_locked).call()?;
+    Ok(connection)
+}
+
+/// Whether another connection has what this one needs.
+fn is_locked(error: &ConnectionError) -> bool {
+    let ConnectionError::CouldntSetupConfiguration(DatabaseError(_, information)) = error else {
+        return false;
+    };
+    information.message() == "database is locked"
+}
+
 /// The file that a URL names, or that of a namespace beside it: in SQLite, what another database calls
 /// a schema is a file.
 pub(super) fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
@@ -146,7 +171,34 @@ pub(super) fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn many_may_open_a_new_file_at_once() {
+        const MANY: usize = 8;
+        let deadlines = Deadlines {
+            connect: Duration::from_secs(60),
+            statement: Duration::from_secs(60),
+        };
+        for _ in 0..30 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("sessions.db");
+            let start = Barrier::new(MANY);
+            let open = || {
+                start.wait();
+                establish(path.to_str().unwrap(), deadlines).map(drop)
+            };
+            thread::scope(|scope| {
+                let opened: Vec<_> = (0..MANY).map(|_| scope.spawn(open)).collect();
+                for opened in opened {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+        }
+    }
 
     #[test]
     fn a_namespace_is_a_file_beside_the_one_that_is_named() {
