@@ -124,8 +124,8 @@ fn establish(path: &str, deadlines: Deadlines) -> ConnectionResult<SqliteConnect
     let patience = deadlines.statement.as_millis();
     pragma(&mut connection, &format!("busy_timeout = {patience}"))?;
     pragma(&mut connection, "foreign_keys = ON")?;
-    // Of those who do this to a new file at once SQLite has all but one fail, and at once, since each
-    // holds what the others would wait for.
+    // Of those who do this to a new file at the same time SQLite has some fail, and at once, since
+    // each holds what another one would wait for.
     let pauses = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(1))
         .with_max_delay(Duration::from_millis(50))
