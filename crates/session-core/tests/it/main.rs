@@ -1,7 +1,6 @@
 //! The domain's tests.
 
 mod codec;
-mod fingerprint;
 mod namespace;
 mod ring;
 mod token;
