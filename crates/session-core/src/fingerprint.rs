@@ -45,7 +45,6 @@ use crate::{SessionId, Token};
 pub struct Fingerprints(Method);
 
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a process needs one")]
 enum Method {
     Pmac(Pmac),
     /// Without instructions for it AES takes ten times as long.

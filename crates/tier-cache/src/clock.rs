@@ -27,6 +27,11 @@ impl Moment {
         self.0
     }
 
+    /// So many microseconds later; a quick sum.
+    pub(crate) const fn plus_micros(self, micros: u32) -> Self {
+        Self(self.0.saturating_add(micros as i64 * 1000))
+    }
+
     /// How long from `earlier` to here; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0) as u64)
@@ -113,10 +118,12 @@ impl Clock {
             None => boot_nanos(),
             Some(manual) => manual.load(Ordering::SeqCst),
         };
+        // For a clock that is set to before 1970 it is 1970.
         let wall = nanos.saturating_add(self.offset.load(Ordering::Relaxed));
+        let wall = wall.max(0).cast_unsigned();
         Now {
             moment: Moment(nanos),
-            wall: Timestamp::from_unix_millis(wall.div_euclid(1_000_000)),
+            wall: Timestamp::from_unix_millis((wall / 1_000_000).cast_signed()),
         }
     }
 
@@ -143,7 +150,6 @@ fn boot_nanos() -> i64 {
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
     let time = rustix::time::clock_gettime(CLOCK);
-    time.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec)
+    // Enough for 292 years.
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }

@@ -108,9 +108,15 @@ impl<D: Send + Sync + 'static> Hot<D> {
     pub(crate) fn get_known(&self, token: WrittenToken<'_>) -> Option<Arc<Entry<D>>> {
         let (entry, tell) = self.front.get(token)?;
         if tell {
-            self.sessions.get(entry.head().id);
+            self.tell(&entry);
         }
         self.is_current(&entry).then_some(entry)
+    }
+
+    /// Has moka take account of a hit.
+    #[cold]
+    fn tell(&self, entry: &Entry<D>) {
+        self.sessions.get(entry.head().id);
     }
 
     /// What the front says of a session at once. To be asked for before the session is

@@ -19,7 +19,17 @@ pub struct Session<D: SessionData> {
     tiers: Tiers<D>,
     entry: Arc<Entry<D>>,
     tier: Tier,
-    shown: Shown,
+    held: Held,
+}
+
+/// What was shown for a session, and that it holds it; so a session in hand is small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Access,
+    Refresh,
+    /// It got other tokens, while it was being changed by whoever showed one.
+    NoLonger,
 }
 
 /// The tier that answered.
@@ -53,10 +63,21 @@ impl fmt::Display for Tier {
 impl<D: SessionData> Session<D> {
     pub(crate) fn new(tiers: Tiers<D>, entry: Arc<Entry<D>>, tier: Tier, shown: Shown) -> Self {
         Self {
+            held: Held::of(shown, entry.head()),
             tiers,
             entry,
             tier,
-            shown,
+        }
+    }
+
+    /// One that is hot, for an access token that it was accepted for before.
+    #[inline]
+    pub(crate) fn known(tiers: Tiers<D>, entry: Arc<Entry<D>>) -> Self {
+        Self {
+            tiers,
+            entry,
+            tier: Tier::Hot,
+            held: Held::Access,
         }
     }
 
@@ -149,7 +170,28 @@ impl<D: SessionData> Session<D> {
     }
 
     pub(crate) fn shown(&self) -> Shown {
-        self.shown
+        self.held.shown(self.head())
+    }
+}
+
+impl Held {
+    fn of(shown: Shown, head: &Head) -> Self {
+        match shown {
+            Shown::Nothing => Self::Nothing,
+            Shown::Access(hash) if head.access == Some(hash) => Self::Access,
+            Shown::Refresh(hash) if head.refresh == Some(hash) => Self::Refresh,
+            Shown::Access(_) | Shown::Refresh(_) | Shown::Replaced => Self::NoLonger,
+        }
+    }
+
+    fn shown(self, head: &Head) -> Shown {
+        let shown = match self {
+            Self::Nothing => Some(Shown::Nothing),
+            Self::Access => head.access.map(Shown::Access),
+            Self::Refresh => head.refresh.map(Shown::Refresh),
+            Self::NoLonger => None,
+        };
+        shown.unwrap_or(Shown::Replaced)
     }
 }
 
@@ -205,5 +247,39 @@ impl<D> Deref for BodyRef<D> {
 impl<D: fmt::Debug> fmt::Debug for BodyRef<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::KeyHash;
+
+    use super::*;
+
+    #[test]
+    fn who_has_shown_a_token_goes_on_with_that_one_alone() {
+        let now = Timestamp::from_unix_millis(0);
+        let [access, refresh, other] = [1, 2, 3].map(|byte| KeyHash::from_bytes([byte; 16]));
+        let head = Head {
+            access: Some(access),
+            refresh: Some(refresh),
+            ..Head::new(SessionId::random(), now, now)
+        };
+        let again = |shown| Held::of(shown, &head).shown(&head);
+        for shown in [
+            Shown::Nothing,
+            Shown::Access(access),
+            Shown::Refresh(refresh),
+        ] {
+            assert_eq!(again(shown), shown);
+        }
+        for replaced in [
+            Shown::Access(other),
+            Shown::Access(refresh),
+            Shown::Refresh(other),
+            Shown::Replaced,
+        ] {
+            assert_eq!(again(replaced), Shown::Replaced);
+        }
     }
 }

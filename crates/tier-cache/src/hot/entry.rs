@@ -50,6 +50,12 @@ pub(crate) struct Entry<D> {
     front: Arc<Front<D>>,
 }
 
+/// How often a use is noted: so that threads that use one session do not write to it all the time.
+const GRAIN: Duration = Duration::from_secs(1);
+
+/// An entry is as good as never due earlier before its end than so many times a load's duration.
+const EARLIEST: u32 = 10;
+
 impl<D> Entry<D> {
     /// A session that was just read from the database, by a question asked in `generation`.
     pub(crate) fn cold(row: Row, now: Now, generation: Generation, hot: &Hot<D>) -> Self
@@ -118,10 +124,27 @@ impl<D> Entry<D> {
         self.head().standing_if_seen(self.seen(), now)
     }
 
+    /// Whether it is valid, and a use of it leaves nothing to do: it is all here, a use was noted a
+    /// moment ago, and its end is far. What it says no to is looked at more closely: [how it
+    /// stands](Self::standing), [whether its use is to be noted](Self::touch), [whether it is
+    /// due](Self::is_due).
+    #[inline]
+    pub(crate) fn is_calm(&self, now: Now, load_micros: u32) -> bool {
+        const GRAIN_MILLIS: i64 = GRAIN.as_millis() as i64;
+        let head = self.head();
+        let seen = i64::from(self.seen.load(Ordering::Relaxed));
+        let (wall, first) = (now.wall.unix_millis(), head.last_seen_at.unix_millis());
+        wall.saturating_sub(first) < seen + GRAIN_MILLIS
+            && head.idle_ttl.is_none_or(|ttl| ttl >= GRAIN)
+            && head.is_active
+            && head.revoked_at.is_none()
+            && now.wall < head.expires_at
+            && self.body().is_some()
+            && now.moment.plus_micros(load_micros.saturating_mul(EARLIEST)) < self.hot_until
+    }
+
     /// Notes a use. Says whether the database is to be told, which it is once in an `interval`.
     pub(crate) fn touch(&self, now: Timestamp, interval: Duration) -> bool {
-        /// So that threads that use one session do not write to it all the time.
-        const GRAIN: Duration = Duration::from_secs(1);
         if now.since(self.seen()) < GRAIN {
             return false;
         }
@@ -150,8 +173,6 @@ impl<D> Entry<D> {
     /// Whether it is to be loaded anew, if loads take so long. By chance, but for certain at its end.
     #[inline]
     pub(crate) fn is_due(&self, now: Moment, load: Duration) -> bool {
-        /// It is as good as never due earlier than so many times a load's duration.
-        const EARLIEST: u32 = 10;
         self.ends_by(now + EARLIEST * load) && self.is_due_by_chance(now, load)
     }
 

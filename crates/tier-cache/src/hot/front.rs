@@ -15,9 +15,10 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytesize::ByteSize;
+use parking_lot::Mutex;
 use session_core::{Fingerprints, Stem, WrittenToken};
 
 use super::Entry;
@@ -102,7 +103,7 @@ impl<D> Front<D> {
         const TOLD: u8 = 16;
         let spot = self.spot(token.stem());
         // The line is on its way here while the token is hashed.
-        black_box(self.places[spot.place].0.is_poisoned());
+        black_box(self.places[spot.place].0.is_locked());
         let known = self.fingerprints.of(token);
         let mut from = 0;
         loop {
@@ -155,8 +156,7 @@ impl<D> Front<D> {
     /// such are not found; so nobody is turned away for it.
     pub(super) fn let_go(&self, stem: Stem) {
         let spot = self.spot(stem);
-        let ways = self.places[spot.place].0.lock();
-        let mut ways = ways.unwrap_or_else(PoisonError::into_inner);
+        let mut ways = self.places[spot.place].0.lock();
         for entry in &mut ways.entries {
             if entry
                 .as_ref()
@@ -171,7 +171,7 @@ impl<D> Front<D> {
     #[cfg(test)]
     pub(super) fn references(&self) -> usize {
         let places = self.places.iter();
-        let held = places.map(|place| place.0.lock().unwrap().entries.iter().flatten().count());
+        let held = places.map(|place| place.0.lock().entries.iter().flatten().count());
         held.sum()
     }
 
@@ -192,9 +192,7 @@ impl<D> Front<D> {
     #[inline]
     fn with<T>(&self, spot: Spot, then: impl FnOnce(&mut Ways<D>) -> T) -> T {
         step();
-        // Nothing panics while holding it.
-        let ways = self.places[spot.place].0.lock();
-        then(&mut ways.unwrap_or_else(PoisonError::into_inner))
+        then(&mut self.places[spot.place].0.lock())
     }
 }
 

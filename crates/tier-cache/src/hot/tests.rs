@@ -1,5 +1,7 @@
 use bytesize::ByteSize;
-use session_core::{Body, Record, Timestamp, TokenKeys, TokenKind, User, UserId};
+use proptest::option;
+use proptest::prelude::*;
+use session_core::{Body, Record, Standing, Timestamp, TokenKeys, TokenKind, User, UserId};
 
 use super::*;
 use crate::clock::Clock;
@@ -57,6 +59,51 @@ fn it_is_due_shortly_before_its_end_the_more_so_the_longer_a_load_takes() {
     assert_eq!(due(&long, load), 10_000);
     // One that is over then cannot be renewed.
     assert_eq!(due(&short, load), 0);
+}
+
+fn millis(most: u64) -> impl Strategy<Value = Duration> {
+    (0..most).prop_map(Duration::from_millis)
+}
+
+proptest! {
+    #[test]
+    fn it_is_calm_where_each_closer_look_finds_nothing_to_do(
+        lives in millis(4000),
+        unused in millis(2000),
+        idle_ttl in option::of(millis(3000)),
+        was_revoked in prop::bool::weighted(0.1),
+        is_active in prop::bool::weighted(0.9),
+        is_whole in prop::bool::weighted(0.9),
+        ttl in millis(4000),
+        steps in prop::collection::vec(millis(1500), 1..5),
+        load_micros in 0_u32..100_000,
+    ) {
+        let hot = Hot::new(&HotConfig { ttl, ..HotConfig::default() });
+        let clock = Clock::manual();
+        let now = clock.now();
+        let head = Head {
+            last_seen_at: now.wall - unused,
+            idle_ttl,
+            revoked_at: was_revoked.then_some(now.wall),
+            is_active,
+            ..Head::new(SessionId::random(), now.wall, now.wall + lives)
+        };
+        let body = is_whole.then_some(Body { device: None, created_at: now.wall, data: Ok(()) });
+        let entry = Entry::warm(Record { head, body }, 0, now, Generation(0), &hot);
+        for step in steps {
+            clock.advance(step);
+            let now = clock.now();
+            let is_calm = entry.is_calm(now, load_micros);
+            let stands = entry.standing(now.wall) == Standing::Valid;
+            let far = now.moment + 10 * Duration::from_micros(load_micros.into());
+            let lasts = far < entry.hot_until();
+            let is_due = entry.ends_by(far);
+            prop_assert!(!(lasts && is_due));
+            let tells = entry.touch(now.wall, Duration::ZERO);
+            let is_patient = idle_ttl.is_none_or(|ttl| ttl.as_secs() >= 1);
+            prop_assert_eq!(is_calm, stands && lasts && is_whole && is_patient && !tells);
+        }
+    }
 }
 
 #[test]

@@ -121,7 +121,11 @@ impl<D: SessionData> Shared<D> {
 
     /// How long a load takes, as far as the last one says.
     pub(super) fn load_took(&self) -> Duration {
-        Duration::from_micros(self.load_took.load(Ordering::Relaxed).into())
+        Duration::from_micros(self.load_micros().into())
+    }
+
+    pub(super) fn load_micros(&self) -> u32 {
+        self.load_took.load(Ordering::Relaxed)
     }
 
     fn took(&self, time: Duration) {

@@ -90,11 +90,14 @@ enum Looked<D: SessionData> {
 
 /// What a session must hold to be the one that was asked for.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) enum Shown {
     /// Found by its id alone.
     Nothing,
     Access(KeyHash),
     Refresh(KeyHash),
+    /// A token that it had, and has no longer.
+    Replaced,
 }
 
 impl<D: SessionData> Tiers<D> {
@@ -192,6 +195,15 @@ impl<D: SessionData> Tiers<D> {
     pub fn try_known(&self, token: WrittenToken<'_>) -> Option<Session<D>> {
         let shared = self.shared();
         let (entry, now) = shared.known_entry(token)?;
+        if !entry.is_calm(now, shared.load_micros()) {
+            return self.serve_known(entry, now);
+        }
+        shared.metrics.hot_hits.increment(1);
+        Some(Session::known(self.clone(), entry))
+    }
+
+    #[cold]
+    fn serve_known(&self, entry: Arc<Entry<D>>, now: Now) -> Option<Session<D>> {
         // For which it was accepted then. A session that gets another token is another entry.
         let shown = Shown::Access(entry.head().access?);
         let valid = entry.standing(now.wall) == Standing::Valid;
@@ -496,6 +508,7 @@ pub(super) fn verdict<D>(entry: &Entry<D>, shown: Shown, now: Now) -> Verdict {
         Shown::Nothing => true,
         Shown::Access(hash) => head.access == Some(hash),
         Shown::Refresh(hash) => head.refresh == Some(hash),
+        Shown::Replaced => false,
     };
     if shows {
         Verdict::Accepted
