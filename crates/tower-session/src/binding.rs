@@ -42,6 +42,14 @@ impl<D: SessionData> Shared<D> {
         self.binding.is_some() && session.body_if_here().is_none()
     }
 
+    /// Whether no session of the tiers is turned away, whichever it is.
+    #[inline]
+    pub(crate) fn passes_all(&self, extensions: &Extensions) -> bool {
+        self.binding.is_none()
+            && self.demand == Demand::default()
+            && extensions.get::<TurnedAway>().is_none()
+    }
+
     /// Judges a session that the tiers accept. No I/O.
     pub(crate) fn judge(
         &self,

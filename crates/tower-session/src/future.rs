@@ -94,11 +94,35 @@ where
 {
     type Output = Result<Response<ResBody>, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (mut state, outbound) = (this.state, this.outbound);
+        let mut this = self.project();
+        let mut answered = match this.state.as_mut().project() {
+            StateProj::Inner { future } => future.poll(cx),
+            _ => this.state.find(this.outbound, cx),
+        };
+        if let Poll::Ready(Ok(response)) = &mut answered {
+            this.outbound.write(response);
+        }
+        answered
+    }
+}
+
+impl<S, D, B, ResBody> State<S, D, B>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    D: SessionData,
+    ResBody: Default,
+{
+    /// What comes before the inner service has the request: its session is found, or it is refused.
+    #[inline(never)]
+    fn find(
+        mut self: Pin<&mut Self>,
+        outbound: &mut Outbound<D>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResBody>, S::Error>> {
         loop {
-            match state.as_mut().project() {
+            match self.as_mut().project() {
                 StateProj::Finding { finding, waiting } => {
                     let found = match ready!(finding.as_mut().poll(cx)) {
                         Err(refusal) => Err(Absence::Refused(refusal)),
@@ -119,7 +143,7 @@ where
                         }
                     };
                     let StateReplaced::Finding { waiting, .. } =
-                        state.as_mut().project_replace(State::Done)
+                        self.as_mut().project_replace(State::Done)
                     else {
                         unreachable!("it was `Finding` above");
                     };
@@ -129,26 +153,19 @@ where
                     } = *waiting;
                     outbound.decided(&found, request.headers());
                     let required = outbound.shared.required;
-                    state.set(match admit(&mut request, found, required) {
+                    self.set(match admit(&mut request, found, required) {
                         Ok(()) => State::Inner {
                             future: inner.call(request),
                         },
                         Err(absence) => State::Refused { absence },
                     });
                 }
-                StateProj::Inner { future } => {
-                    let mut answered = ready!(future.poll(cx));
-                    if let Ok(response) = &mut answered {
-                        outbound.write(response);
-                    }
-                    return Poll::Ready(answered);
-                }
+                StateProj::Inner { future } => return future.poll(cx),
                 StateProj::Refused { absence } => {
                     let mut response = Response::new(ResBody::default());
                     *response.status_mut() = absence.status();
                     absence.write_headers(response.headers_mut());
-                    outbound.write(&mut response);
-                    state.set(State::Done);
+                    self.set(State::Done);
                     return Poll::Ready(Ok(response));
                 }
                 StateProj::Done => panic!("polled after it was ready"),

@@ -44,8 +44,32 @@ where
     #[inline(never)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = self.shared.local();
+        match known(shared, &request) {
+            Some(session) if shared.passes_all(request.extensions()) => {
+                request.extensions_mut().insert(Session::from(session));
+                let outbound = Outbound::new(Arc::clone(shared), Shown::Nothing);
+                ResponseFuture::inner(self.inner.call(request), outbound)
+            }
+            known => self.call_closely(request, known),
+        }
+    }
+}
+
+impl<S, D: SessionData> SessionService<S, D> {
+    /// The long way. Apart, since the code of a router and of a hit are more than the processor's
+    /// nearest cache holds as it is.
+    #[inline(never)]
+    fn call_closely<B>(
+        &mut self,
+        mut request: Request<B>,
+        known: Option<tier_cache::Session<D>>,
+    ) -> ResponseFuture<S, D, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let shared = self.shared.local();
         let mut judged = None;
-        if let Some(session) = known(shared, &request) {
+        if let Some(session) = known {
             match shared.judge(&session, request.headers(), request.extensions()) {
                 Verdict::Pass => {
                     request.extensions_mut().insert(Session::from(session));

@@ -140,7 +140,10 @@ impl<D> Entry<D> {
             && head.revoked_at.is_none()
             && now.wall < head.expires_at
             && self.body().is_some()
-            && now.moment.plus_micros(load_micros.saturating_mul(EARLIEST)) < self.hot_until
+            && now
+                .moment
+                .plus_micros(u64::from(load_micros) * u64::from(EARLIEST))
+                < self.hot_until
     }
 
     /// Notes a use. Says whether the database is to be told, which it is once in an `interval`.
