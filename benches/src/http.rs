@@ -19,8 +19,9 @@ use crate::spread::Spread;
 pub(crate) use server::serve;
 
 const SESSIONS: usize = 1000;
-const CONTENDERS: [(Kind, &str); 5] = [
+const CONTENDERS: [(Kind, &str); 6] = [
     (Kind::Bare, "axum alone"),
+    (Kind::Extension, "axum with `Extension`"),
     (Kind::Ours, "**ours**"),
     (Kind::OursAround, "**ours**, around the router"),
     (Kind::ByHand, "moka by hand"),
@@ -85,8 +86,10 @@ fn table(measured: &[Measured]) -> Table {
             over.shown(2, ""),
         ]);
     }
-    for (place, at) in [("", 1), (", around the router,", 2)] {
-        let ours = Spread::ratio(&measured[at].rates, &bare.rates);
+    for (place, kind) in [("", Kind::Ours), (", around the router,", Kind::OursAround)] {
+        let at = CONTENDERS.iter().position(|contender| contender.0 == kind);
+        let ours = &measured[at.expect("it is one of them")];
+        let ours = Spread::ratio(&ours.rates, &bare.rates);
         table.target(
             &format!("ours{place} answers at least 97 % of the bare one's requests"),
             &ours.shown(3, ""),

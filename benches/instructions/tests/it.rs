@@ -30,10 +30,11 @@ fn a_hot_hit_takes_the_instructions_that_are_written_down() {
         rustc,
     };
     println!("{found:#?}");
-    // Another compiler makes other code of the same.
-    let few = match found.rustc == written.rustc {
-        true => 0.05,
-        false => 0.3,
+    // Another compiler makes other code of the same; and another processor runs other code.
+    let few = match (has_aes(), found.rustc == written.rustc) {
+        (true, true) => 0.05,
+        (true, false) => 0.3,
+        (false, _) => 1.0,
     };
     // What the layer adds, and what a lookup is.
     let pairs = [
@@ -52,6 +53,14 @@ fn a_hot_hit_takes_the_instructions_that_are_written_down() {
              ({ratio:.2} times); if that is how it shall be, write it down"
         );
     }
+}
+
+/// Whether it is a processor as the one that was counted on, which has instructions for AES.
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 /// Instructions of one request, in the best of several processes: how the allocator's heap happens to

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::hint::black_box;
 
 use aes::cipher::consts::U16;
 use aes::cipher::{
@@ -7,6 +6,7 @@ use aes::cipher::{
     KeyInit as _,
 };
 use aes::{Aes128Enc, Block};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::keys::fill_random;
@@ -172,7 +172,7 @@ impl Fingerprint {
 impl PartialEq for Fingerprint {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        black_box(self.0 ^ other.0) == 0
+        self.0.ct_eq(&other.0).into()
     }
 }
 

@@ -28,7 +28,7 @@ impl Moment {
     }
 
     /// So many microseconds later; a quick sum.
-    pub(crate) const fn plus_micros(self, micros: u64) -> Self {
+    pub(crate) const fn plus_micros(self, micros: u32) -> Self {
         Self(self.0.saturating_add(micros as i64 * 1000))
     }
 

@@ -103,7 +103,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
     }
 
     /// The session of a token that was [brought to the front](Self::bring), if it is still here. No
-    /// I/O, nothing allocated.
+    /// I/O; nothing allocated but for threads that wait for each other.
     #[inline]
     pub(crate) fn get_known(&self, token: WrittenToken<'_>) -> Option<Arc<Entry<D>>> {
         let (entry, tell) = self.front.get(token)?;

@@ -1,6 +1,7 @@
 //! The atomics and the lock that the fence and the hot tier share their state by: the standard
 //! ones, in which the unit tests put a place before each operation where another thread may come
-//! in between. A scheduler then tries the orders in which threads can meet there.
+//! in between. (The front has locks of another kind, and such a place before each.) A scheduler
+//! then tries the orders in which threads can meet there.
 
 #[cfg(not(test))]
 pub(crate) use std::sync::RwLock;

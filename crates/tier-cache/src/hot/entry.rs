@@ -124,8 +124,8 @@ impl<D> Entry<D> {
         self.head().standing_if_seen(self.seen(), now)
     }
 
-    /// Whether it is valid, and a use of it leaves nothing to do: it is all here, a use was noted a
-    /// moment ago, and its end is far. What it says no to is looked at more closely: [how it
+    /// Whether it is valid, and a use of it leaves nothing to do: one was noted a moment ago, and its
+    /// end is far. What it says no to is looked at more closely: [how it
     /// stands](Self::standing), [whether its use is to be noted](Self::touch), [whether it is
     /// due](Self::is_due).
     #[inline]
@@ -139,11 +139,7 @@ impl<D> Entry<D> {
             && head.is_active
             && head.revoked_at.is_none()
             && now.wall < head.expires_at
-            && self.body().is_some()
-            && now
-                .moment
-                .plus_micros(u64::from(load_micros) * u64::from(EARLIEST))
-                < self.hot_until
+            && now.moment.plus_micros(load_micros.saturating_mul(EARLIEST)) < self.hot_until
     }
 
     /// Notes a use. Says whether the database is to be told, which it is once in an `interval`.

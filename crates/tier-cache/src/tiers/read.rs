@@ -195,7 +195,7 @@ impl<D: SessionData> Tiers<D> {
     pub fn try_known(&self, token: WrittenToken<'_>) -> Option<Session<D>> {
         let shared = self.shared();
         let (entry, now) = shared.known_entry(token)?;
-        if !entry.is_calm(now, shared.load_micros()) {
+        if !entry.is_calm(now, shared.load_micros()) || self.counts_uses(&entry) {
             return self.serve_known(entry, now);
         }
         shared.metrics.hot_hits.increment(1);
@@ -339,14 +339,19 @@ impl<D: SessionData> Tiers<D> {
         }
     }
 
+    /// Whether there is more to a use than to hand the session out.
+    #[inline]
+    fn counts_uses(&self, entry: &Entry<D>) -> bool {
+        let promotion = &self.config().session.promotion;
+        entry.body().is_none() && matches!(promotion, Promotion::Uses { .. })
+    }
+
     /// Counts the use of a head whose body is not here, and fetches it behind the request's back
     /// when the configuration says so.
     fn promote(&self, entry: &Arc<Entry<D>>, now: Now) {
-        if entry.body().is_some() {
-            return;
-        }
         let shared = self.shared();
-        if let Promotion::Uses { count, window } = shared.config.session.promotion
+        if entry.body().is_none()
+            && let Promotion::Uses { count, window } = shared.config.session.promotion
             && entry.used(now.moment, window) == count
         {
             shared.fetch(entry.head().id);
