@@ -130,7 +130,8 @@ where
     Box::new(move || one_after_another(service(), Arc::clone(&cookies), body))
 }
 
-/// One request after another, each with the next cookie.
+/// One request after another, each with the next cookie; from any one on, so that threads which do
+/// the same are not all at one session.
 pub(super) fn one_after_another<S, B, R>(
     mut service: S,
     cookies: Arc<[String]>,
@@ -140,7 +141,7 @@ where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
     B: 'static,
 {
-    let mut next = 0;
+    let mut next = fastrand::usize(..cookies.len());
     Box::new(move || {
         next = (next + 1) % cookies.len();
         let request = Request::builder()
