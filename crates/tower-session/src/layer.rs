@@ -60,7 +60,7 @@ use crate::step_up::Demand;
 /// # Around an axum router
 ///
 /// `Router::layer` boxes a service and a future for each request, whatever the layer. One that all
-/// routes are to have may stand around the router in place of that, which takes a quarter off a hot
+/// routes are to have may stand around the router in place of that, which takes a third off a hot
 /// hit (`docs/performance.md`). Extractors find the session all the same.
 ///
 /// ```
