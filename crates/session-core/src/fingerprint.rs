@@ -47,7 +47,7 @@ pub struct Fingerprints(Method);
 #[derive(Clone)]
 enum Method {
     Pmac(Pmac),
-    /// Without instructions for it AES takes ten times as long.
+    /// Where AES without instructions for it would take ten times as long as this.
     Blake3(Zeroizing<[u8; 32]>),
 }
 

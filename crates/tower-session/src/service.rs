@@ -57,7 +57,8 @@ where
 
 impl<S, D: SessionData> SessionService<S, D> {
     /// The long way. Apart, since the code of a router and of a hit are more than the processor's
-    /// nearest cache holds as it is.
+    /// nearest cache holds as it is; and what both do with a session that passes is written in both,
+    /// since a function of it would have the request copied once more.
     #[inline(never)]
     fn call_closely<B>(
         &mut self,
