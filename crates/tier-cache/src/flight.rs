@@ -6,9 +6,12 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::SetOnce;
 use tokio_util::task::TaskTracker;
+
+use crate::begun::begin;
 
 /// A load that is under way.
 pub(crate) struct Flight<V>(Arc<SetOnce<Option<V>>>);
@@ -40,8 +43,8 @@ impl<V> Clone for Flight<V> {
 
 /// The loads under way, by key.
 ///
-/// A load runs in a task of its own, so that a caller who goes away neither fails the others
-/// nor stops the result from landing.
+/// A load is [begun](begin) by whoever asks first, and goes on in a task of its own, so that a
+/// caller who goes away neither fails the others nor stops the result from landing.
 pub(crate) struct Flights<K, V: Clone> {
     loads: Arc<Loads<K, V>>,
     /// How many may be under way: callers who go away leave theirs behind.
@@ -83,14 +86,14 @@ where
             value: None,
         };
         let load = load();
-        // A runtime that is going down drops the task here and now, and its `Landing` locks.
-        self.spawn(async move { landing.with(load.await) });
+        // It may end here and now, and its `Landing` locks.
+        self.begin(async move { landing.with(load.await) });
         (flight, false)
     }
 
-    /// Runs what lands loads. In a runtime that is going down it is dropped.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(work, &self.runtime);
+    /// [Begins](begin) what lands loads. In a runtime that is going down it is dropped.
+    pub(crate) fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        begin(self.tasks.track_future(work).boxed(), &self.runtime);
     }
 
     /// The load of `key` that is under way, or one that the caller is to do, and to
@@ -197,8 +200,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use futures_util::FutureExt as _;
     use tokio::sync::Notify;
+    use tokio::task::yield_now;
 
     use super::*;
 
@@ -206,18 +209,30 @@ mod tests {
         Flights::new(2, TaskTracker::new(), Handle::current())
     }
 
+    /// As long as somebody keeps what would wake it.
+    fn never_lands(never: &Arc<Notify>) -> impl Future<Output = u32> + use<> {
+        let never = Arc::clone(never);
+        async move {
+            never.notified().await;
+            0
+        }
+    }
+
     #[tokio::test]
     async fn late_comers_share_the_load_and_the_next_one_is_new() {
         let (flights, loads) = (flights(), Arc::new(AtomicU32::new(0)));
         let load = || {
             let loads = Arc::clone(&loads);
-            async move { loads.fetch_add(1, Ordering::SeqCst) + 1 }
+            async move {
+                yield_now().await;
+                loads.fetch_add(1, Ordering::SeqCst) + 1
+            }
         };
         let ((one, new), (two, joined)) = (flights.run(1, load), flights.run(1, load));
         assert!(!new && joined);
         assert_eq!((one.landed().await, two.landed().await), (Some(1), Some(1)));
         while !lock(&flights.loads).is_empty() {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         assert_eq!(flights.run(1, load).0.landed().await, Some(2));
     }
@@ -228,6 +243,7 @@ mod tests {
         let begun = flights.run(1, || {
             let landed = Arc::clone(&landed);
             async move {
+                yield_now().await;
                 landed.notify_one();
                 7
             }
@@ -255,7 +271,7 @@ mod tests {
         let release = async {
             for _ in 0..2 {
                 gate.notify_one();
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
         };
         let (early, one, two, ()) = tokio::join!(early, one, two, release);
@@ -265,7 +281,8 @@ mod tests {
     #[tokio::test]
     async fn no_more_are_under_way_than_may_be_and_those_are_still_shared() {
         let flights = flights();
-        let waits = || std::future::pending::<u32>();
+        let never = Arc::new(Notify::new());
+        let waits = || never_lands(&never);
         let (_one, _two) = (flights.run(1, waits), flights.run(2, waits));
         let refused = flights.run(3, || async { unreachable!("there is no room for it") });
         assert_eq!(refused.0.landed().await, None);
@@ -277,7 +294,8 @@ mod tests {
     async fn there_is_room_for_what_can_wait_while_fewer_than_half_are_under_way() {
         let flights = flights();
         assert!(flights.has_room());
-        let _one = flights.run(1, std::future::pending::<u32>);
+        let never = Arc::new(Notify::new());
+        let _one = flights.run(1, || never_lands(&never));
         assert!(!flights.has_room());
     }
 
@@ -288,7 +306,11 @@ mod tests {
         let (flight, _) = flights.run(1, || async { 7 });
         assert_eq!(runtime.block_on(flight.landed()), Some(7));
         drop(runtime);
-        let (gone, _) = flights.run(1, || async { 8 });
+        let waits = || async {
+            yield_now().await;
+            8
+        };
+        let (gone, _) = flights.run(1, waits);
         assert_eq!(gone.landed().now_or_never(), Some(None));
     }
 
@@ -298,7 +320,7 @@ mod tests {
         let failed = flights.run(1, || async { panic!("as planned") });
         assert_eq!(failed.0.landed().await, None);
         while !lock(&flights.loads).is_empty() {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         assert_eq!(flights.run(1, || async { 3 }).0.landed().await, Some(3));
     }

@@ -6,6 +6,7 @@
 //! `fence.staleness_bound`, whatever Redis does.
 
 mod backoff;
+mod begun;
 mod circuit;
 mod clock;
 pub mod cold;

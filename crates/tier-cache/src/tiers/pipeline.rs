@@ -92,9 +92,9 @@ impl<D: SessionData> Shared<D> {
         let is_first = gathering.len() == 1;
         drop(gathering);
         if let Some(full) = full {
-            self.pipeline.flights.spawn(Batch::full(self, full).ask());
+            self.pipeline.flights.begin(Batch::full(self, full).ask());
         } else if is_first {
-            self.pipeline.flights.spawn(Batch::waiting(self).leave());
+            self.pipeline.flights.begin(Batch::waiting(self).leave());
         }
         (flight, false)
     }
