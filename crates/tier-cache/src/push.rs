@@ -25,7 +25,7 @@ impl Changed {
         message[17..25].copy_from_slice(&ordered(self.version.get()));
         message[25..33].copy_from_slice(&ordered(self.mark.get()));
         message[33..41].copy_from_slice(&ordered(lineage.get()));
-        let seal = keys.seal(channel.as_bytes(), &message[..CONTENT]);
+        let seal = keys.seal(&[channel.as_bytes()], &message[..CONTENT]);
         message[CONTENT..].copy_from_slice(&seal);
         message
     }
@@ -38,7 +38,7 @@ impl Changed {
     ) -> Option<(Lineage, Self)> {
         let message: &[u8; LEN] = message.try_into().ok()?;
         let (content, seal) = message.split_last_chunk::<16>()?;
-        let sealed = keys.seal(channel.as_bytes(), content).ct_eq(seal);
+        let sealed = keys.seal(&[channel.as_bytes()], content).ct_eq(seal);
         if content[0] != FORMAT || !bool::from(sealed) {
             return None;
         }

@@ -49,7 +49,7 @@ pub fn read_push(bytes: &[u8]) -> bool {
         None,
         "it is not sealed"
     );
-    let sealed = [bytes, &keys.seal(CHANNEL.as_bytes(), bytes)].concat();
+    let sealed = [bytes, &keys.seal(&[CHANNEL.as_bytes()], bytes)].concat();
     let Some((lineage, push)) = Changed::decode(&sealed, CHANNEL, &keys) else {
         return false;
     };

@@ -15,7 +15,7 @@ fn keys_of_two_namespaces_accept_find_and_open_nothing_of_each_others() {
                 theirs.hash_foreign(kind, "jti")
             );
         }
-        assert_ne!(ours.seal(b"a", b"b"), theirs.seal(b"a", b"b"));
+        assert_ne!(ours.seal(&[b"a"], b"b"), theirs.seal(&[b"a"], b"b"));
     }
     // Every node of an application, and the same one tomorrow, has the same keys.
     let token = shop.mint(TokenKind::Access, SessionId::random());

@@ -1,5 +1,6 @@
 //! Reading records: those of many sessions by one pipeline.
 
+use std::ops::Range;
 use std::{io, vec};
 
 use redis::{Cmd, Pipeline, RedisError, Value, from_redis_value};
@@ -7,11 +8,15 @@ use session_core::{Key, Lineage};
 use tokio::time::timeout;
 
 use super::content::WarmRecord;
-use super::record::{Place, decode};
+use super::record::{LONGEST, Place, decode};
 use super::tier::Warm;
 
-/// Where a key leads, and how it is written in Redis.
-type Spot = (Place, String);
+/// Where a key leads, and how that is written in Redis: as this part of all that is written.
+#[derive(Clone)]
+struct Spot {
+    place: Place,
+    written: Range<usize>,
+}
 
 /// What stands there, if anything does.
 type Answer = Result<Option<Vec<u8>>, RedisError>;
@@ -22,6 +27,8 @@ type Answer = Result<Option<Vec<u8>>, RedisError>;
 pub(crate) struct Records<'w> {
     warm: &'w Warm,
     lineage: Lineage,
+    /// Keys, one after the other.
+    written: Vec<u8>,
     spots: vec::IntoIter<Option<Spot>>,
     answers: vec::IntoIter<Answer>,
 }
@@ -34,7 +41,8 @@ impl Iterator for Records<'_> {
         let spot = self.spots.next()?;
         Some(spot.and_then(|spot| {
             let answer = self.answers.next()?;
-            self.warm.read(&spot, answer, self.lineage)
+            let key = &self.written[spot.written];
+            self.warm.read(spot.place, key, answer, self.lineage)
         }))
     }
 }
@@ -44,24 +52,34 @@ impl Warm {
     ///
     /// A foreign key may lead to a session that has another key by now: the caller compares.
     pub(crate) async fn get(&self, keys: &[Key], lineage: Lineage) -> Records<'_> {
+        let mut written = Vec::with_capacity(keys.len() * (self.prefix.len() + LONGEST));
         let spot = |&key| {
-            let place = Place::of(key)?;
-            Some((place, place.key(&self.prefix)))
+            let (place, begin) = (Place::of(key)?, written.len());
+            place.write_key(&self.prefix, &mut written);
+            let written = begin..written.len();
+            Some(Spot { place, written })
         };
         let spots: Vec<Option<Spot>> = keys.iter().map(spot).collect();
-        let answers = self.answers(spots.iter().flatten()).await;
+        let asked = spots.iter().flatten();
+        let asked = asked.map(|spot| &written[spot.written.clone()]);
+        let answers = self.answers(asked, keys.len()).await;
         Records {
             warm: self,
             lineage,
+            written,
             spots: spots.into_iter(),
             answers: answers.unwrap_or_default().into_iter(),
         }
     }
 
-    /// One for each of them; `None` if Redis is not asked, or does not answer.
-    async fn answers(&self, spots: impl Iterator<Item = &Spot>) -> Option<Vec<Answer>> {
-        let mut gets = Pipeline::new();
-        for (_, key) in spots {
+    /// One for each of so many of them at most; `None` if Redis is not asked, or does not answer.
+    async fn answers<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        most: usize,
+    ) -> Option<Vec<Answer>> {
+        let mut gets = Pipeline::with_capacity(most);
+        for key in keys {
             let mut get = Cmd::with_capacity(2, "GET".len() + key.len());
             get.arg("GET").arg(key);
             gets.add_command(get);
@@ -95,10 +113,15 @@ impl Warm {
         Some(answers)
     }
 
-    fn read(&self, spot: &Spot, answer: Answer, lineage: Lineage) -> Option<WarmRecord> {
-        let (place, key) = spot;
+    fn read(
+        &self,
+        place: Place,
+        key: &[u8],
+        answer: Answer,
+        lineage: Lineage,
+    ) -> Option<WarmRecord> {
         let record = match answer {
-            Ok(bytes) => decode(&bytes?, *place, key, lineage, &self.keys),
+            Ok(bytes) => decode(&bytes?, place, key, lineage, &self.keys),
             Err(error) if is_wrong_type(&error) => None,
             Err(_) => return None,
         };

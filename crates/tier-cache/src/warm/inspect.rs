@@ -63,7 +63,7 @@ impl Warm {
 fn read(
     bytes: &[u8],
     place: Place,
-    key: &str,
+    key: &[u8],
     lineage: Lineage,
     keys: &TokenKeys,
 ) -> Result<(WarmRecord, WarmKind), Unreadable> {

@@ -39,6 +39,11 @@ pub(super) const SEAL: usize = 12;
 /// Above all that `session.max_data` allows; more is not ours.
 pub(super) const MAX: usize = 17 << 20;
 
+/// Characters of 16 bytes.
+const NAME: usize = 22;
+/// Of a key after its prefix.
+pub(super) const LONGEST: usize = ":f:".len() + NAME;
+
 /// Where a record stands: under its session's id, or under a foreign key of the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
@@ -59,35 +64,46 @@ impl Place {
     }
 
     /// The key in Redis.
-    pub(crate) fn key(self, prefix: &str) -> String {
+    pub(crate) fn key(self, prefix: &str) -> Vec<u8> {
+        let mut key = Vec::with_capacity(prefix.len() + LONGEST);
+        self.write_key(prefix, &mut key);
+        key
+    }
+
+    /// The same after what is there already.
+    pub(super) fn write_key(self, prefix: &str, to: &mut Vec<u8>) {
         match self {
-            Self::Session(id) => written(prefix, ":", id.as_bytes()),
-            Self::Foreign(hash) => written(prefix, ":f:", hash.as_bytes()),
+            Self::Session(id) => write(prefix, ":", id.as_bytes(), to),
+            Self::Foreign(hash) => write(prefix, ":f:", hash.as_bytes(), to),
         }
     }
 
     /// The key of its lease.
-    pub(super) fn lease(self, prefix: &str) -> String {
+    pub(super) fn lease(self, prefix: &str) -> Vec<u8> {
+        let mut key = Vec::with_capacity(prefix.len() + LONGEST);
         match self {
-            Self::Session(id) => written(prefix, ":l:", id.as_bytes()),
-            Self::Foreign(hash) => written(prefix, ":l:", hash.as_bytes()),
+            Self::Session(id) => write(prefix, ":l:", id.as_bytes(), &mut key),
+            Self::Foreign(hash) => write(prefix, ":l:", hash.as_bytes(), &mut key),
         }
+        key
     }
 }
 
-fn written(prefix: &str, mark: &str, bytes: &[u8; 16]) -> String {
-    let mut key = String::with_capacity(prefix.len() + mark.len() + 22);
-    key.push_str(prefix);
-    key.push_str(mark);
-    URL_SAFE_NO_PAD.encode_string(bytes, &mut key);
-    key
+fn write(prefix: &str, mark: &str, name: &[u8; 16], to: &mut Vec<u8>) {
+    to.extend_from_slice(prefix.as_bytes());
+    to.extend_from_slice(mark.as_bytes());
+    let mut text = [0; NAME];
+    URL_SAFE_NO_PAD
+        .encode_slice(name, &mut text)
+        .expect("16 bytes are 22 characters");
+    to.extend_from_slice(&text);
 }
 
 /// The record as it stands under `key`, which is the key of `place`.
 pub(crate) fn encode(
     record: &WarmRecord,
     place: Place,
-    key: &str,
+    key: &[u8],
     lineage: Lineage,
     keys: &TokenKeys,
 ) -> Vec<u8> {
@@ -119,7 +135,7 @@ pub(crate) fn encode(
 pub(crate) fn decode(
     bytes: &[u8],
     place: Place,
-    key: &str,
+    key: &[u8],
     lineage: Lineage,
     keys: &TokenKeys,
 ) -> Option<WarmRecord> {
@@ -170,10 +186,8 @@ pub(super) fn epoch(lineage: Lineage) -> u8 {
         .fold(FORMAT, |epoch, byte| epoch ^ byte)
 }
 
-pub(crate) fn seal(key: &str, content: &[u8], lineage: Lineage, keys: &TokenKeys) -> [u8; SEAL] {
-    let mut place = Vec::with_capacity(8 + key.len());
-    place.extend_from_slice(&lineage.get().to_le_bytes());
-    place.extend_from_slice(key.as_bytes());
+pub(crate) fn seal(key: &[u8], content: &[u8], lineage: Lineage, keys: &TokenKeys) -> [u8; SEAL] {
+    let place = [&lineage.get().to_le_bytes(), key];
     let mut seal = [0; SEAL];
     seal.copy_from_slice(&keys.seal(&place, content)[..SEAL]);
     seal

@@ -80,8 +80,8 @@ async fn no_token_of_one_application_opens_another(cold: Cold) {
     ));
     // Nor would its record in Redis be believed, nor a foreign key lead to it.
     assert_ne!(
-        shop.keys().seal(b"place", b"content"),
-        blog.keys().seal(b"place", b"content")
+        shop.keys().seal(&[b"place"], b"content"),
+        blog.keys().seal(&[b"place"], b"content")
     );
     assert_ne!(
         shop.keys().hash_foreign(TokenKind::Access, "jti"),

@@ -89,7 +89,7 @@ fn places(record: &WarmRecord) -> [Place; 2] {
 }
 
 /// Seals what was changed, as only someone with the keys can.
-fn resealed(mut bytes: Vec<u8>, key: &str, keys: &TokenKeys) -> Vec<u8> {
+fn resealed(mut bytes: Vec<u8>, key: &[u8], keys: &TokenKeys) -> Vec<u8> {
     bytes.truncate(bytes.len() - SEAL);
     let seal = seal(key, &bytes, LINEAGE, keys);
     bytes.extend_from_slice(&seal);
@@ -228,9 +228,9 @@ fn only_ids_and_foreign_hashes_have_a_place() {
     assert!(Place::of(Key::AccessJti(minted)).is_none());
     assert!(Place::of(Key::Refresh(minted)).is_none());
     let place = Place::of(Key::AccessJti(foreign)).unwrap();
-    assert_eq!(place.key("app"), "app:f:AwMDAwMDAwMDAwMDAwMDAw");
+    assert_eq!(place.key("app"), b"app:f:AwMDAwMDAwMDAwMDAwMDAw");
     let place = Place::of(Key::Id(SessionId::from_bytes([3; 16]))).unwrap();
-    assert_eq!(place.key("app"), "app:AwMDAwMDAwMDAwMDAwMDAw");
+    assert_eq!(place.key("app"), b"app:AwMDAwMDAwMDAwMDAwMDAw");
 }
 
 fn tombstone() -> WarmRecord {

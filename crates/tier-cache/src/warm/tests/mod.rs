@@ -119,7 +119,7 @@ impl Node {
         self.warm.get(&[key], lineage).await.next()?
     }
 
-    fn key(&self, id: SessionId) -> String {
+    fn key(&self, id: SessionId) -> Vec<u8> {
         Place::Session(id).key(&self.warm.prefix)
     }
 }
