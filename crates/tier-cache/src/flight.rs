@@ -74,21 +74,46 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let flight = match self.board(key) {
-            Boarded::New(flight) => flight,
-            Boarded::UnderWay(flight) => return (flight, true),
-            Boarded::Full(flight) => return (flight, false),
-        };
+        match self.board(key) {
+            Boarded::New(flight) => {
+                // It may end here and now, and its `Landing` locks.
+                self.begin(self.landing(key, flight.clone(), load));
+                (flight, false)
+            }
+            Boarded::UnderWay(flight) => (flight, true),
+            Boarded::Full(flight) => (flight, false),
+        }
+    }
+
+    /// The same for one who does not wait for it, and has no time to begin it either.
+    pub(crate) fn run_behind<F>(&self, key: K, load: impl FnOnce() -> F)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        if let Boarded::New(flight) = self.board(key) {
+            let landing = self.landing(key, flight, load);
+            self.tasks.spawn_on(landing, &self.runtime);
+        }
+    }
+
+    /// The load, which lands however it ends; also if it is dropped.
+    fn landing<F>(
+        &self,
+        key: K,
+        flight: Flight<V>,
+        load: impl FnOnce() -> F,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
         let landing = Landing {
             key,
             loads: Arc::clone(&self.loads),
-            flight: flight.clone(),
+            flight,
             value: None,
         };
         let load = load();
-        // It may end here and now, and its `Landing` locks.
-        self.begin(async move { landing.with(load.await) });
-        (flight, false)
+        async move { landing.with(load.await) }
     }
 
     /// [Begins](begin) what lands loads. In a runtime that is going down it is dropped.
@@ -276,6 +301,23 @@ mod tests {
         };
         let (early, one, two, ()) = tokio::join!(early, one, two, release);
         assert_eq!((early, one, two), (Some(1), Some(2), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn one_who_does_not_wait_for_a_load_does_not_begin_it_either() {
+        let flights = flights();
+        let begun = Arc::new(AtomicU32::new(0));
+        let load = || {
+            let begun = Arc::clone(&begun);
+            async move { begun.fetch_add(1, Ordering::SeqCst) + 7 }
+        };
+        flights.run_behind(1, load);
+        flights.run_behind(1, load);
+        assert_eq!(begun.load(Ordering::SeqCst), 0);
+        let (joins, joined) = flights.run(1, load);
+        assert!(joined);
+        assert_eq!(joins.landed().await, Some(7));
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

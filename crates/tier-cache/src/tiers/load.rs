@@ -89,25 +89,14 @@ impl<D: SessionData> Shared<D> {
     }
 
     pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> (Flight<Loaded<D>>, bool) {
-        self.flights.run((key, from), || {
-            let shared = Arc::clone(self);
-            async move {
-                if from == From::Primary {
-                    return cold(shared, key).await;
-                }
-                if from == From::Cold {
-                    if let Some(landed) = replica(&shared, key).await {
-                        return Ok(landed);
-                    }
-                    return cold(shared, key).await;
-                }
-                // While the warm tier was asked, another load may have landed.
-                if let Some(landed) = hot(&shared, key) {
-                    return Ok(landed);
-                }
-                leased(&shared, key).await
-            }
-        })
+        let load = || below_warm(Arc::clone(self), key, from);
+        self.flights.run((key, from), load)
+    }
+
+    /// The same behind the back of whoever asks for it, who is not to spend his turn on it.
+    pub(super) fn load_behind(self: &Arc<Self>, key: Key, from: From) {
+        let load = || below_warm(Arc::clone(self), key, from);
+        self.flights.run_behind((key, from), load);
     }
 
     /// Whether a head may be served, for all that this node knows.
@@ -155,6 +144,22 @@ pub(super) fn hot<D: SessionData>(shared: &Shared<D>, key: Key) -> Option<Landed
         tier: Tier::Hot,
         good_until: Moment::LONG_AGO,
     })
+}
+
+/// From below the warm tier, whether or not that was asked.
+async fn below_warm<D: SessionData>(shared: Arc<Shared<D>>, key: Key, from: From) -> Loaded<D> {
+    match from {
+        From::Primary => cold(shared, key).await,
+        From::Cold => match replica(&shared, key).await {
+            Some(landed) => Ok(landed),
+            None => cold(shared, key).await,
+        },
+        // While the warm tier was asked, another load may have landed.
+        From::Warm => match hot(&shared, key) {
+            Some(landed) => Ok(landed),
+            None => leased(&shared, key).await,
+        },
+    }
 }
 
 /// From below the warm tier, by one node at a time: what another is loading is waited for, as long as

@@ -1,6 +1,5 @@
 //! Reading sessions from Redis: those that are asked for at the same time go in one pipeline.
 
-use std::iter::repeat_with;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,7 +152,7 @@ impl<D: SessionData> Batch<D> {
         // Each is on the list until it has landed.
         while let Some(wanted) = self.wanted.last() {
             // What the application reads of its own data may panic; the others are to get theirs.
-            let bring = || found.next()??.bring(&shared, wanted.key, now);
+            let bring = || found.next()?.bring(&shared, wanted.key, now);
             let asked = match catch_unwind(AssertUnwindSafe(bring)) {
                 Ok(Some(loaded)) => Some(Asked::Loaded(loaded)),
                 Ok(None) => {
@@ -210,24 +209,31 @@ pub(super) async fn read_one<D: SessionData>(
     key: Key,
 ) -> Option<Loaded<D>> {
     let found = read(shared, &[key]).await.next()?;
-    found?.bring(shared, key, shared.clock.now())
+    found.bring(shared, key, shared.clock.now())
 }
 
-/// What the warm tier has at each of these keys, by one pipeline. Of those that it was not asked for
-/// it has nothing.
+/// What the warm tier has at each of these keys, by one pipeline.
 async fn read<'s, D: SessionData>(
     shared: &'s Shared<D>,
     keys: &[Key],
-) -> impl Iterator<Item = Option<Found>> + use<'s, D> {
-    let records = match asking(shared) {
+) -> Answers<impl Iterator<Item = Option<WarmRecord>> + use<'s, D>> {
+    match asking(shared) {
         Some((warm, lineage, generation)) if !keys.is_empty() => {
-            let found = move |record| Found { record, generation };
-            let records = warm.get(keys, lineage).await;
-            Some(records.map(move |record| record.map(found)))
+            Answers(Some((warm.get(keys, lineage).await, generation)))
         }
-        _ => None,
-    };
-    records.into_iter().flatten().chain(repeat_with(|| None))
+        _ => Answers(None),
+    }
+}
+
+/// In the order of the keys; none at all if it was not asked.
+struct Answers<R>(Option<(R, Generation)>);
+
+impl<R: Iterator<Item = Option<WarmRecord>>> Answers<R> {
+    fn next(&mut self) -> Option<Found> {
+        let (records, generation) = self.0.as_mut()?;
+        let (record, generation) = (records.next()??, *generation);
+        Some(Found { record, generation })
+    }
 }
 
 /// The warm tier, if it may be trusted; and what is known before it is asked.

@@ -469,8 +469,7 @@ impl<D: SessionData> Shared<D> {
     /// requests out, or for a node that is stopped.
     pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
         if self.flights.has_room() && !self.stop.is_cancelled() {
-            // The load has a task of its own; nobody waits for it here.
-            drop(self.flight(Key::Id(id), From::Cold));
+            self.load_behind(Key::Id(id), From::Cold);
         }
     }
 }
