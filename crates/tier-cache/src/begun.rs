@@ -7,30 +7,41 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio::task;
 
-/// Runs `work`, whoever goes away meanwhile: here as far as it comes at once, and from where it is
-/// woken first in a task of the runtime.
+/// Runs `work` in the runtime, whoever goes away meanwhile: as far as it comes at once in the turn of
+/// the caller, if that is a task of this runtime, and from where it is woken first in a task of its
+/// own.
 ///
 /// What it asks of a server is on its way when this returns. A task would take another turn of the
 /// runtime for that; and the runtime wakes another thread where more than a few tasks follow one
 /// another in a turn, as they do where somebody has an answer and asks for the next thing.
 ///
-/// If it panics it is dropped, as a task is that nobody joins. A runtime that is going down drops it
-/// when it is woken, so it must not wait for what is neither woken nor dropped then.
+/// Its first part must neither block nor rely on being in a task of its own. If it panics it is
+/// dropped, as a task is that nobody joins. A runtime that is going down drops it when it is woken: so
+/// it must not wait for what neither wakes nor drops its wakers then, nor for what wakes them under a
+/// lock that it takes to be dropped.
 pub(crate) fn begin(mut work: BoxFuture<'static, ()>, runtime: &Handle) {
+    if !is_in_task_of(runtime) {
+        runtime.spawn(work);
+        return;
+    }
     let begun = Arc::new(Begun {
         rest: Mutex::new(Rest::Unknown),
         runtime: runtime.clone(),
     });
     let waker = Waker::from(Arc::clone(&begun));
-    let polled = {
-        let _entered = runtime.enter();
-        let poll = || work.as_mut().poll(&mut Context::from_waker(&waker));
-        catch_unwind(AssertUnwindSafe(poll))
-    };
+    let poll = || work.as_mut().poll(&mut Context::from_waker(&waker));
+    let polled = catch_unwind(AssertUnwindSafe(poll));
     if polled.is_ok_and(|polled| polled.is_pending()) {
         begun.leave(work);
     }
+}
+
+/// Others may not come back to their runtime for long, or have none.
+fn is_in_task_of(runtime: &Handle) -> bool {
+    task::try_id().is_some()
+        && Handle::try_current().is_ok_and(|current| current.id() == runtime.id())
 }
 
 /// What wakes the work for the first time.
@@ -81,14 +92,22 @@ impl Wake for Begun {
     }
 }
 
+impl Drop for Begun {
+    /// Whoever was to wake it has gone away.
+    fn drop(&mut self) {
+        self.go();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::hint::spin_loop;
     use std::task::Poll;
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
-    use tokio::runtime::Builder;
+    use tokio::runtime::{Builder, Runtime};
     use tokio::sync::oneshot::error::TryRecvError;
     use tokio::sync::{Notify, mpsc, oneshot};
     use tokio::task::yield_now;
@@ -96,33 +115,38 @@ mod tests {
 
     use super::*;
 
-    fn runtime() -> tokio::runtime::Runtime {
+    fn runtime() -> Runtime {
         Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    /// Begins it in a task of the runtime, and drives that as far as the task is.
+    fn begin_in_task(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
+        let task = runtime.spawn(async { begin(work.boxed(), &Handle::current()) });
+        runtime.block_on(task).unwrap();
     }
 
     #[test]
     fn what_comes_at_once_is_done_when_it_returns() {
-        let runtime = runtime();
         let (done, mut is_done) = oneshot::channel();
-        // Nobody drives the runtime.
-        let work = async move { done.send(7).unwrap() };
-        begin(work.boxed(), runtime.handle());
-        assert_eq!(is_done.try_recv(), Ok(7));
-        assert_eq!(runtime.metrics().num_alive_tasks(), 0);
+        runtime().block_on(async {
+            let task = tokio::spawn(async move {
+                begin(async { done.send(7).unwrap() }.boxed(), &Handle::current());
+                is_done.try_recv()
+            });
+            assert_eq!(task.await.unwrap(), Ok(7));
+        });
     }
 
     #[test]
     fn what_waits_has_begun_and_goes_on_by_itself() {
         let runtime = runtime();
         let (steps, mut seen) = mpsc::unbounded_channel();
-        let work = async move {
+        begin_in_task(&runtime, async move {
             for step in 0..3 {
                 steps.send(step).unwrap();
-                // There is a clock, though nobody is in the runtime.
                 sleep(Duration::from_millis(1)).await;
             }
-        };
-        begin(work.boxed(), runtime.handle());
+        });
         assert_eq!(seen.try_recv(), Ok(0));
         assert!(seen.try_recv().is_err());
         runtime.block_on(async {
@@ -130,6 +154,59 @@ mod tests {
             assert_eq!(seen.recv().await, Some(2));
             assert_eq!(seen.recv().await, None);
         });
+    }
+
+    #[test]
+    fn who_is_in_no_task_of_the_runtime_begins_nothing() {
+        let (its, other) = (runtime(), runtime());
+        let handle = its.handle().clone();
+        let (done, mut is_done) = mpsc::unbounded_channel();
+        let work = || {
+            let done = done.clone();
+            async move { done.send(Handle::current().id()).unwrap() }.boxed()
+        };
+        begin(work(), &handle);
+        other.block_on(async { begin(work(), &handle) });
+        let task = {
+            let (work, handle) = (work(), handle.clone());
+            other.spawn(async move { begin(work, &handle) })
+        };
+        other.block_on(task).unwrap();
+        assert_eq!(is_done.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        its.block_on(async {
+            for _ in 0..3 {
+                assert_eq!(is_done.recv().await, Some(handle.id()));
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn whom_nobody_would_wake_goes_on_all_the_same() {
+        let (done, is_done) = oneshot::channel();
+        let mut polled = false;
+        let forgets = poll_fn(move |_| match replace(&mut polled, true) {
+            false => Poll::Pending,
+            true => Poll::Ready(()),
+        });
+        let work = async {
+            forgets.await;
+            done.send(()).unwrap();
+        };
+        let begins = async { begin(work.boxed(), &Handle::current()) };
+        tokio::spawn(begins).await.unwrap();
+        is_done.await.unwrap();
+    }
+
+    #[test]
+    fn it_goes_on_though_the_turn_of_whoever_began_it_is_the_last() {
+        let runtime = runtime();
+        let (done, is_done) = oneshot::channel();
+        // Its yield is still to come when the runtime is left.
+        begin_in_task(&runtime, async {
+            yield_now().await;
+            done.send(()).unwrap();
+        });
+        runtime.block_on(is_done).unwrap();
     }
 
     #[tokio::test]
@@ -149,25 +226,37 @@ mod tests {
             yield_now().await;
             done.send(()).unwrap();
         };
-        begin(work.boxed(), &Handle::current());
+        let begins = async { begin(work.boxed(), &Handle::current()) };
+        tokio::spawn(begins).await.unwrap();
         is_done.await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_waking_is_lost_whenever_it_comes() {
-        for _ in 0..10_000 {
-            let notify = Arc::new(Notify::new());
-            let (done, is_done) = oneshot::channel();
-            let waits = Arc::clone(&notify);
-            // By another thread, since this one is none of the runtime's.
-            tokio::spawn(async move { notify.notify_one() });
-            let work = async move {
-                waits.notified().await;
-                done.send(()).unwrap();
-            };
-            begin(work.boxed(), &Handle::current());
-            is_done.await.unwrap();
-        }
+        let turns = async {
+            for turn in 0..10_000 {
+                let notify = Arc::new(Notify::new());
+                let (begins, has_begun) = oneshot::channel::<()>();
+                let (done, is_done) = oneshot::channel();
+                let waits = Arc::clone(&notify);
+                // By the other thread, about when the first poll ends.
+                tokio::spawn(async move {
+                    let _ = has_begun.await;
+                    (0..turn % 256).for_each(|_| spin_loop());
+                    notify.notify_one();
+                });
+                yield_now().await;
+                let work = async move {
+                    begins.send(()).unwrap();
+                    (0..128).for_each(|_| spin_loop());
+                    waits.notified().await;
+                    done.send(()).unwrap();
+                };
+                begin(work.boxed(), &Handle::current());
+                is_done.await.unwrap();
+            }
+        };
+        tokio::spawn(turns).await.unwrap();
     }
 
     #[tokio::test]
@@ -181,7 +270,8 @@ mod tests {
                 }
                 panic!("as planned");
             };
-            begin(work.boxed(), &Handle::current());
+            let begins = async { begin(work.boxed(), &Handle::current()) };
+            tokio::spawn(begins).await.unwrap();
             assert!(is_done.await.is_err());
         }
     }
@@ -191,38 +281,16 @@ mod tests {
         let runtime = runtime();
         let gone = runtime.handle().clone();
         let (done, mut is_done) = oneshot::channel::<()>();
-        let work = async move {
+        begin_in_task(&runtime, async move {
             sleep(Duration::from_secs(60 * 60)).await;
             drop(done);
-        };
-        begin(work.boxed(), runtime.handle());
+        });
         assert_eq!(is_done.try_recv(), Err(TryRecvError::Empty));
         drop(runtime);
         assert_eq!(is_done.try_recv(), Err(TryRecvError::Closed));
 
-        let (done, mut is_done) = oneshot::channel::<()>();
-        let work = async move {
-            yield_now().await;
-            drop(done);
-        };
-        begin(work.boxed(), &gone);
-        assert_eq!(is_done.try_recv(), Err(TryRecvError::Closed));
-    }
-
-    #[test]
-    fn it_goes_on_in_its_runtime_whichever_it_was_begun_in() {
-        let (its, other) = (runtime(), runtime());
         let (done, mut is_done) = oneshot::channel();
-        let handle = its.handle().clone();
-        other.block_on(async {
-            let work = async move {
-                yield_now().await;
-                done.send(Handle::current().id()).unwrap();
-            };
-            begin(work.boxed(), &handle);
-            yield_now().await;
-        });
-        assert_eq!(is_done.try_recv(), Err(TryRecvError::Empty));
-        assert_eq!(its.block_on(is_done), Ok(handle.id()));
+        begin(async { done.send(()).unwrap() }.boxed(), &gone);
+        assert_eq!(is_done.try_recv(), Err(TryRecvError::Closed));
     }
 }

@@ -43,12 +43,14 @@ impl<V> Clone for Flight<V> {
 
 /// The loads under way, by key.
 ///
-/// A load is [begun](begin) by whoever asks first, and goes on in a task of its own, so that a
-/// caller who goes away neither fails the others nor stops the result from landing.
+/// A load runs in a task of its own, wherever it [begins](Begins), so that a caller who goes away
+/// neither fails the others nor stops the result from landing.
 pub(crate) struct Flights<K, V: Clone> {
     loads: Arc<Loads<K, V>>,
     /// How many may be under way: callers who go away leave theirs behind.
     most: usize,
+    /// What may be done in a caller's turn.
+    begins: Begins,
     tasks: TaskTracker,
     /// A load may be begun outside of it.
     runtime: Handle,
@@ -59,10 +61,11 @@ where
     K: Copy + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(most: usize, tasks: TaskTracker, runtime: Handle) -> Self {
+    pub(crate) fn new(most: usize, begins: Begins, tasks: TaskTracker, runtime: Handle) -> Self {
         Self {
             loads: Arc::default(),
             most,
+            begins,
             tasks,
             runtime,
         }
@@ -74,25 +77,29 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
+        self.run_as(self.begins, key, load)
+    }
+
+    /// The same for one who has no time to begin it.
+    pub(crate) fn run_behind<F>(&self, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        self.run_as(Begins::Behind, key, load)
+    }
+
+    fn run_as<F>(&self, begins: Begins, key: K, load: impl FnOnce() -> F) -> (Flight<V>, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
         match self.board(key) {
             Boarded::New(flight) => {
                 // It may end here and now, and its `Landing` locks.
-                self.begin(self.landing(key, flight.clone(), load));
+                self.begin_as(begins, self.landing(key, flight.clone(), load));
                 (flight, false)
             }
             Boarded::UnderWay(flight) => (flight, true),
             Boarded::Full(flight) => (flight, false),
-        }
-    }
-
-    /// The same for one who does not wait for it, and has no time to begin it either.
-    pub(crate) fn run_behind<F>(&self, key: K, load: impl FnOnce() -> F)
-    where
-        F: Future<Output = V> + Send + 'static,
-    {
-        if let Boarded::New(flight) = self.board(key) {
-            let landing = self.landing(key, flight, load);
-            self.tasks.spawn_on(landing, &self.runtime);
         }
     }
 
@@ -116,9 +123,17 @@ where
         async move { landing.with(load.await) }
     }
 
-    /// [Begins](begin) what lands loads. In a runtime that is going down it is dropped.
+    /// Begins what lands loads. In a runtime that is going down it is dropped.
     pub(crate) fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
-        begin(self.tasks.track_future(work).boxed(), &self.runtime);
+        self.begin_as(self.begins, work);
+    }
+
+    fn begin_as(&self, begins: Begins, work: impl Future<Output = ()> + Send + 'static) {
+        let work = self.tasks.track_future(work);
+        match begins {
+            Begins::Here => begin(work.boxed(), &self.runtime),
+            Begins::Behind => drop(self.runtime.spawn(work)),
+        }
     }
 
     /// The load of `key` that is under way, or one that the caller is to do, and to
@@ -176,6 +191,15 @@ where
     }
 }
 
+/// Where loads begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// In the turn of whoever asks first: see [`begin`].
+    Here,
+    /// In a task of their own.
+    Behind,
+}
+
 /// The load of a key, for one who asks for it.
 pub(crate) enum Boarded<V> {
     /// To be begun now, and to be landed.
@@ -231,16 +255,7 @@ mod tests {
     use super::*;
 
     fn flights() -> Flights<u8, u32> {
-        Flights::new(2, TaskTracker::new(), Handle::current())
-    }
-
-    /// As long as somebody keeps what would wake it.
-    fn never_lands(never: &Arc<Notify>) -> impl Future<Output = u32> + use<> {
-        let never = Arc::clone(never);
-        async move {
-            never.notified().await;
-            0
-        }
+        Flights::new(2, Begins::Here, TaskTracker::new(), Handle::current())
     }
 
     #[tokio::test]
@@ -323,8 +338,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_are_under_way_than_may_be_and_those_are_still_shared() {
         let flights = flights();
-        let never = Arc::new(Notify::new());
-        let waits = || never_lands(&never);
+        let waits = || std::future::pending::<u32>();
         let (_one, _two) = (flights.run(1, waits), flights.run(2, waits));
         let refused = flights.run(3, || async { unreachable!("there is no room for it") });
         assert_eq!(refused.0.landed().await, None);
@@ -336,8 +350,7 @@ mod tests {
     async fn there_is_room_for_what_can_wait_while_fewer_than_half_are_under_way() {
         let flights = flights();
         assert!(flights.has_room());
-        let never = Arc::new(Notify::new());
-        let _one = flights.run(1, || never_lands(&never));
+        let _one = flights.run(1, std::future::pending::<u32>);
         assert!(!flights.has_room());
     }
 
@@ -348,11 +361,7 @@ mod tests {
         let (flight, _) = flights.run(1, || async { 7 });
         assert_eq!(runtime.block_on(flight.landed()), Some(7));
         drop(runtime);
-        let waits = || async {
-            yield_now().await;
-            8
-        };
-        let (gone, _) = flights.run(1, waits);
+        let (gone, _) = flights.run(1, || async { 8 });
         assert_eq!(gone.landed().now_or_never(), Some(None));
     }
 

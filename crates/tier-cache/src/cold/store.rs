@@ -30,7 +30,8 @@ use crate::error::StoreError;
 ///    afterwards is of a new one.
 ///
 /// Each call is one attempt with the store's own deadline; the tiers repeat nothing that is not
-/// safe to repeat. Calls are made in tasks of their own, which are driven to their end, so an
+/// safe to repeat. Calls are made in tasks of their own (but see
+/// [`begins_in_turn`](Self::begins_in_turn)), which are driven to their end, so an
 /// implementation need not be cancellation-safe; [`listen`](Self::listen) alone is dropped.
 ///
 /// # A home-made store
@@ -227,6 +228,17 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     async fn stats(&self, now: Timestamp) -> Result<Option<StoreStats>, StoreError> {
         let _ = now;
         Ok(None)
+    }
+
+    /// Whether a load may run in the turn of the request that asks for it, until it waits for the first
+    /// time; from there on it has a task of its own in any case. That takes a turn of the runtime less,
+    /// and demands that loads do not block before they wait, do not rely on being in a task, and wait
+    /// only for what wakes them outside of its locks, also when the runtime goes down: as Tokio's own
+    /// parts do.
+    ///
+    /// The bundled stores say yes; the default is no.
+    fn begins_in_turn(&self) -> bool {
+        false
     }
 
     /// What kind of store it is, for messages and metrics: `"postgres"`, `"sqlite"`.

@@ -79,7 +79,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         })
     }
 
-    /// Whoever is to go now must ask in its own task, at once.
+    /// Whoever is to go now must ask itself, at once.
     pub(super) fn turn(self: &Arc<Self>, question: Q) -> Turn<Q, A> {
         let mut state = self.lock();
         if state.running < self.statements {

@@ -1,5 +1,5 @@
-//! How a session that is not hot is brought there: one load at a time per key, in a task of its
-//! own, through the one gate.
+//! How a session that is not hot is brought there: one load at a time per key, which goes on whoever
+//! goes away, through the one gate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,9 +94,13 @@ impl<D: SessionData> Shared<D> {
     }
 
     /// The same behind the back of whoever asks for it, who is not to spend his turn on it.
-    pub(super) fn load_behind(self: &Arc<Self>, key: Key, from: From) {
+    pub(super) fn flight_behind(
+        self: &Arc<Self>,
+        key: Key,
+        from: From,
+    ) -> (Flight<Loaded<D>>, bool) {
         let load = || below_warm(Arc::clone(self), key, from);
-        self.flights.run_behind((key, from), load);
+        self.flights.run_behind((key, from), load)
     }
 
     /// Whether a head may be served, for all that this node knows.

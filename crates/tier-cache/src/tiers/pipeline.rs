@@ -44,15 +44,27 @@ struct Wanted<D: SessionData> {
 pub(super) struct Pipeline<D: SessionData> {
     flights: Flights<Key, Asked<D>>,
     /// They go together: when the runtime has let others ask, or when they are as many as may.
-    gathering: Mutex<Vec<Wanted<D>>>,
+    gathering: Mutex<Gathering<D>>,
     most: usize,
 }
+
+struct Gathering<D: SessionData> {
+    wanted: Vec<Wanted<D>>,
+    /// Whether a batch is about to take them along; and how many full ones have left meanwhile.
+    awaited: Option<u32>,
+}
+
+/// After so many a batch that is about to leave is not relied on: its thread has something else to do.
+const LATE: u32 = 4;
 
 impl<D: SessionData> Pipeline<D> {
     pub(super) fn new(flights: Flights<Key, Asked<D>>, holds: Holds) -> Self {
         Self {
             flights,
-            gathering: Mutex::default(),
+            gathering: Mutex::new(Gathering {
+                wanted: Vec::new(),
+                awaited: None,
+            }),
             // Their answers come together: few enough that Redis has the next ones to do while these are
             // brought in, and that all of them come within the time that one may take.
             most: match holds {
@@ -62,7 +74,7 @@ impl<D: SessionData> Pipeline<D> {
         }
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Vec<Wanted<D>>> {
+    fn gathering(&self) -> MutexGuard<'_, Gathering<D>> {
         self.gathering
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -86,13 +98,16 @@ impl<D: SessionData> Shared<D> {
             flight: flight.clone(),
         };
         let mut gathering = self.pipeline.gathering();
-        gathering.push(wanted);
-        let full = (gathering.len() >= self.pipeline.most).then(|| take(&mut *gathering));
-        let is_first = gathering.len() == 1;
-        drop(gathering);
-        if let Some(full) = full {
+        gathering.wanted.push(wanted);
+        if gathering.wanted.len() >= self.pipeline.most {
+            let full = take(&mut gathering.wanted);
+            let left = gathering.awaited.map(|left| left + 1);
+            gathering.awaited = left.filter(|left| *left < LATE);
+            drop(gathering);
             self.pipeline.flights.begin(Batch::full(self, full).ask());
-        } else if is_first {
+        } else if gathering.awaited.is_none() {
+            gathering.awaited = Some(0);
+            drop(gathering);
             self.pipeline.flights.begin(Batch::waiting(self).leave());
         }
         (flight, false)
@@ -136,7 +151,9 @@ impl<D: SessionData> Batch<D> {
 
     fn take_along(&mut self) {
         self.has_left = true;
-        self.wanted.append(&mut self.shared.pipeline.gathering());
+        let mut gathering = self.shared.pipeline.gathering();
+        gathering.awaited = None;
+        self.wanted.append(&mut gathering.wanted);
     }
 
     /// Asks the warm tier for what is not on its way from below it already, nor has landed since its
@@ -146,6 +163,11 @@ impl<D: SessionData> Batch<D> {
         self.land_what_need_not_be_asked();
         let shared = Arc::clone(&self.shared);
         let keys: Vec<Key> = self.wanted.iter().map(|wanted| wanted.key).collect();
+        // What is here already does not wait for others' loads to begin.
+        let below = match keys.len() {
+            1 => Shared::flight,
+            _ => Shared::flight_behind,
+        };
         let mut found = read(&shared, &keys).await;
         let now = shared.clock.now();
         self.wanted.reverse();
@@ -156,7 +178,7 @@ impl<D: SessionData> Batch<D> {
             let asked = match catch_unwind(AssertUnwindSafe(bring)) {
                 Ok(Some(loaded)) => Some(Asked::Loaded(loaded)),
                 Ok(None) => {
-                    let (flight, under_way) = shared.flight(wanted.key, From::Warm);
+                    let (flight, under_way) = below(&shared, wanted.key, From::Warm);
                     Some(Asked::Below(flight, under_way))
                 }
                 Err(_) => None,

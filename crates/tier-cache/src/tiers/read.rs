@@ -469,7 +469,7 @@ impl<D: SessionData> Shared<D> {
     /// requests out, or for a node that is stopped.
     pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
         if self.flights.has_room() && !self.stop.is_cancelled() {
-            self.load_behind(Key::Id(id), From::Cold);
+            drop(self.flight_behind(Key::Id(id), From::Cold));
         }
     }
 }

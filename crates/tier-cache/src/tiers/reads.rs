@@ -113,8 +113,8 @@ impl Reads {
         &self.primary.circuit
     }
 
-    /// The row that a key leads to, by a statement that begins after this is called. To be asked in a
-    /// task that is driven to its end, as [`ColdStore`] has it.
+    /// The row that a key leads to, by a statement that begins after this is called. To be
+    /// driven to its end, as [`ColdStore`] has it.
     pub(super) async fn read(&self, key: Key, leased: Leased) -> Answer {
         let mut question = Question { key, leased };
         let _room = match self.queue.as_ref().map(|queue| queue.turn(question)) {

@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::Flights;
+use crate::flight::{Begins, Flights};
 use crate::hot::Hot;
 use crate::metrics::{Meter, Metrics};
 use crate::prune;
@@ -117,6 +117,10 @@ impl<D: SessionData> TiersBuilder<D> {
         let meter = &metrics.meter;
         let reads = Reads::together(on, of, &self.config.cold, meter, &tasks);
         let waiting = self.config.cold.max_waiting;
+        let begins = match store.begins_in_turn() {
+            true => Begins::Here,
+            false => Begins::Behind,
+        };
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
@@ -125,10 +129,10 @@ impl<D: SessionData> TiersBuilder<D> {
             store,
             fence: Fence::new(),
             pipeline: Pipeline::new(
-                Flights::new(waiting, tasks.clone(), Handle::current()),
+                Flights::new(waiting, Begins::Here, tasks.clone(), Handle::current()),
                 self.config.warm.holds,
             ),
-            flights: Flights::new(waiting, tasks.clone(), Handle::current()),
+            flights: Flights::new(waiting, begins, tasks.clone(), Handle::current()),
             fills,
             places: Arc::new(Semaphore::new(waiting)),
             clock: self.clock.unwrap_or_else(Clock::system),

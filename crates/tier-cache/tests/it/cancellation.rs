@@ -35,6 +35,39 @@ async fn polled<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
+/// A home-made one may block at first, or rely on being in a task.
+#[tokio::test]
+async fn a_load_begins_in_the_turn_of_its_asker_only_if_the_store_says_so() {
+    let service = Service::new(Cold::sqlite());
+    let issued = service.node().await.login(Login::guest()).await.unwrap();
+    let id = issued.session.id();
+    for in_turn in [false, true] {
+        let store = Slow::on(&service.cold, 0).await;
+        if in_turn {
+            store.begin_in_turn();
+        }
+        let mut config = service.quiet();
+        config.warm.url = None;
+        let node = Tiers::<Basket>::builder(config, service.keys())
+            .store(Arc::clone(&store) as Arc<dyn ColdStore>)
+            .start()
+            .await
+            .unwrap();
+        let asked = Arc::clone(&store);
+        let asker = tokio::spawn(async move {
+            assert!(node.find(id).now_or_never().is_none());
+            (asked.begun(), node)
+        });
+        let (begun, _node) = asker.await.unwrap();
+        assert_eq!(begun, usize::from(in_turn));
+        store.answer(1);
+        eventually("it goes on without its asker", async || {
+            store.answered() == 1
+        })
+        .await;
+    }
+}
+
 /// As a home-made store may expect, and so that the bundled one loses no connection.
 #[tokio::test]
 async fn what_the_store_is_asked_is_driven_to_its_end_when_the_asker_goes_away() {

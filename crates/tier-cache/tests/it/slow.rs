@@ -1,7 +1,7 @@
 //! A store that takes its time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,9 @@ use crate::support::Cold;
 #[derive(Debug)]
 pub(crate) struct Slow {
     inner: Arc<dyn ColdStore>,
+    begins_in_turn: AtomicBool,
+    /// Loads that were begun.
+    begun: AtomicUsize,
     /// Loads that were read and wait for their permit.
     read: AtomicUsize,
     /// Those of them that had their answer.
@@ -47,6 +50,8 @@ impl Slow {
     fn with(inner: Arc<dyn ColdStore>, answers: usize, copy: Option<Row>) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            begins_in_turn: AtomicBool::new(false),
+            begun: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
             answers: Semaphore::new(answers),
@@ -64,6 +69,16 @@ impl Slow {
     /// The copy answers from now on.
     pub(crate) fn copy_answers(&self) {
         self.copy_answers.add_permits(1000);
+    }
+
+    /// Loads of tiers that are opened from now on may begin in their askers' turns.
+    pub(crate) fn begin_in_turn(&self) {
+        self.begins_in_turn.store(true, Ordering::SeqCst);
+    }
+
+    /// How many loads have begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// How many loads have read.
@@ -97,6 +112,7 @@ impl Slow {
 #[async_trait]
 impl ColdStore for Slow {
     async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let row = self.inner.load(key).await;
         self.when_it_may(row).await
     }
@@ -173,6 +189,10 @@ impl ColdStore for Slow {
         limit: u32,
     ) -> Result<Pruned, StoreError> {
         self.inner.prune(now, keep, limit).await
+    }
+
+    fn begins_in_turn(&self) -> bool {
+        self.begins_in_turn.load(Ordering::SeqCst)
     }
 
     fn kind(&self) -> &'static str {

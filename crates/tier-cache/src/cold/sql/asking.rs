@@ -53,7 +53,7 @@ macro_rules! asking {
                 .await
             }
 
-            /// The same in the caller's own task, which drives it to its end in any case: one who goes
+            /// The same for a caller who drives it to its end himself in any case: one who goes
             /// away costs a connection.
             pub(super) async fn run_here<T, F>(
                 &self,

@@ -133,6 +133,10 @@ macro_rules! cold_store {
                 self.count(now).await.map(Some)
             }
 
+            fn begins_in_turn(&self) -> bool {
+                true
+            }
+
             fn kind(&self) -> &'static str {
                 Self::DIALECT.kind
             }

@@ -34,7 +34,7 @@ use crate::config::{Holds, TierConfig};
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::Flights;
+use crate::flight::{Begins, Flights};
 use crate::hot::{Entry, Hot};
 use crate::metrics::{Meter, Metrics};
 use crate::sync::schedules;
@@ -108,10 +108,10 @@ impl World {
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
             pipeline: Pipeline::new(
-                Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
+                Flights::new(1, Begins::Here, tasks.clone(), RUNTIME.handle().clone()),
                 Holds::Head,
             ),
-            flights: Flights::new(1, tasks.clone(), RUNTIME.handle().clone()),
+            flights: Flights::new(1, Begins::Here, tasks.clone(), RUNTIME.handle().clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),
             clock,

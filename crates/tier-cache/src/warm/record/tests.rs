@@ -231,6 +231,18 @@ fn only_ids_and_foreign_hashes_have_a_place() {
     assert_eq!(place.key("app"), b"app:f:AwMDAwMDAwMDAwMDAwMDAw");
     let place = Place::of(Key::Id(SessionId::from_bytes([3; 16]))).unwrap();
     assert_eq!(place.key("app"), b"app:AwMDAwMDAwMDAwMDAwMDAw");
+    assert_eq!(place.lease("app"), b"app:l:AwMDAwMDAwMDAwMDAwMDAw");
+}
+
+#[test]
+fn a_seal_is_of_the_lineage_the_key_and_what_precedes_it_in_this_order() {
+    let (record, keys) = (tombstone(), TokenKeys::random());
+    let place = Place::Session(record.id());
+    let key = place.key(PREFIX);
+    let bytes = encode(&record, place, &key, LINEAGE, &keys);
+    let (content, seal) = bytes.split_last_chunk::<SEAL>().unwrap();
+    let sealed_place = [&LINEAGE.get().to_le_bytes()[..], &key].concat();
+    assert_eq!(keys.seal(&[&sealed_place], content)[..SEAL], seal[..]);
 }
 
 fn tombstone() -> WarmRecord {
