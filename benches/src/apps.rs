@@ -3,6 +3,7 @@
 
 mod axum_session;
 mod by_hand;
+mod least;
 mod ours;
 mod tower_sessions;
 
@@ -37,6 +38,8 @@ pub(crate) enum Kind {
     Bare,
     /// Nobody; but something is put into the extensions.
     Extension,
+    /// Nobody; but all that cannot be left out is done.
+    Least,
     Ours,
     OursAround,
     ByHand,
@@ -50,6 +53,7 @@ impl Kind {
         match self {
             Self::Bare => Ok(without(Router::new().route("/", get(ok)), sessions)),
             Self::Extension => Ok(without(extension(), sessions)),
+            Self::Least => Ok(without(least::router(), sessions)),
             Self::Ours => ours::app(sessions).await,
             Self::OursAround => ours::app_around(sessions).await,
             Self::ByHand => Ok(by_hand::app(sessions)),

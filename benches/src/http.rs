@@ -19,9 +19,13 @@ use crate::spread::Spread;
 pub(crate) use server::serve;
 
 const SESSIONS: usize = 1000;
-const CONTENDERS: [(Kind, &str); 6] = [
+const CONTENDERS: [(Kind, &str); 7] = [
     (Kind::Bare, "axum alone"),
     (Kind::Extension, "axum with `Extension`"),
+    (
+        Kind::Least,
+        "a cookie found, the clock read, an `Arc` handed on",
+    ),
     (Kind::Ours, "**ours**"),
     (Kind::OursAround, "**ours**, around the router"),
     (Kind::ByHand, "moka by hand"),
