@@ -38,7 +38,8 @@ pub(crate) fn begin(mut work: BoxFuture<'static, ()>, runtime: &Handle) {
     }
 }
 
-/// Others may not come back to their runtime for long, or have none.
+/// Whether this is a task, and within this runtime. Others may not come back to theirs for long, or
+/// have none.
 fn is_in_task_of(runtime: &Handle) -> bool {
     task::try_id().is_some()
         && Handle::try_current().is_ok_and(|current| current.id() == runtime.id())
@@ -103,7 +104,10 @@ impl Drop for Begun {
 mod tests {
     use std::future::poll_fn;
     use std::hint::spin_loop;
+    use std::pin::pin;
+    use std::sync::mpsc as mpsc_std;
     use std::task::Poll;
+    use std::thread;
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
@@ -197,33 +201,30 @@ mod tests {
         is_done.await.unwrap();
     }
 
-    #[test]
-    fn it_goes_on_though_the_turn_of_whoever_began_it_is_the_last() {
-        let runtime = runtime();
-        let (done, is_done) = oneshot::channel();
-        // Its yield is still to come when the runtime is left.
-        begin_in_task(&runtime, async {
-            yield_now().await;
-            done.send(()).unwrap();
-        });
-        runtime.block_on(is_done).unwrap();
+    /// Waits for a notification, and keeps a waker meanwhile, as a timer does: so that it is not gone,
+    /// and its work not woken, when the notification is.
+    async fn kept_until(notified: impl Future<Output = ()>) {
+        let (mut notified, mut kept) = (pin!(notified), None);
+        poll_fn(|cx| {
+            kept = Some(cx.waker().clone());
+            notified.as_mut().poll(cx)
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn it_may_be_woken_while_it_is_being_polled() {
         let (done, is_done) = oneshot::channel();
-        let mut polls = 0;
+        let mut polled = false;
         let twice = poll_fn(move |cx| {
-            polls += 1;
             cx.waker().wake_by_ref();
-            match polls {
-                1 => Poll::Pending,
-                _ => Poll::Ready(()),
+            match replace(&mut polled, true) {
+                false => Poll::Pending,
+                true => Poll::Ready(()),
             }
         });
-        let work = async move {
-            twice.await;
-            yield_now().await;
+        let work = async {
+            kept_until(twice).await;
             done.send(()).unwrap();
         };
         let begins = async { begin(work.boxed(), &Handle::current()) };
@@ -231,32 +232,41 @@ mod tests {
         is_done.await.unwrap();
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_waking_is_lost_whenever_it_comes() {
-        let turns = async {
-            for turn in 0..10_000 {
+    #[test]
+    fn no_waking_is_lost_whenever_it_comes() {
+        let (notifies, to_notify) = mpsc_std::channel::<Arc<Notify>>();
+        let notifier = thread::spawn(move || {
+            for turn in 0.. {
+                // It does not sleep, so as to be in time.
+                let notify = loop {
+                    match to_notify.try_recv() {
+                        Ok(notify) => break notify,
+                        Err(mpsc_std::TryRecvError::Empty) => thread::yield_now(),
+                        Err(mpsc_std::TryRecvError::Disconnected) => return,
+                    }
+                };
+                (0..turn % 512).for_each(|_| spin_loop());
+                notify.notify_one();
+            }
+        });
+        let turns = async move {
+            for _ in 0..10_000 {
                 let notify = Arc::new(Notify::new());
-                let (begins, has_begun) = oneshot::channel::<()>();
                 let (done, is_done) = oneshot::channel();
-                let waits = Arc::clone(&notify);
-                // By the other thread, about when the first poll ends.
-                tokio::spawn(async move {
-                    let _ = has_begun.await;
-                    (0..turn % 256).for_each(|_| spin_loop());
-                    notify.notify_one();
-                });
-                yield_now().await;
+                let (waits, notifies) = (Arc::clone(&notify), notifies.clone());
                 let work = async move {
-                    begins.send(()).unwrap();
+                    notifies.send(notify).unwrap();
                     (0..128).for_each(|_| spin_loop());
-                    waits.notified().await;
+                    kept_until(waits.notified()).await;
                     done.send(()).unwrap();
                 };
                 begin(work.boxed(), &Handle::current());
                 is_done.await.unwrap();
             }
         };
-        tokio::spawn(turns).await.unwrap();
+        let runtime = runtime();
+        runtime.block_on(async { tokio::spawn(turns).await.unwrap() });
+        notifier.join().unwrap();
     }
 
     #[tokio::test]

@@ -43,8 +43,8 @@ impl<V> Clone for Flight<V> {
 
 /// The loads under way, by key.
 ///
-/// A load runs in a task of its own, wherever it [begins](Begins), so that a caller who goes away
-/// neither fails the others nor stops the result from landing.
+/// Wherever a load [begins](Begins), what it waits for it waits for in a task of its own, so that a
+/// caller who goes away neither fails the others nor stops the result from landing.
 pub(crate) struct Flights<K, V: Clone> {
     loads: Arc<Loads<K, V>>,
     /// How many may be under way: callers who go away leave theirs behind.
@@ -319,20 +319,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_does_not_wait_for_a_load_does_not_begin_it_either() {
-        let flights = flights();
-        let begun = Arc::new(AtomicU32::new(0));
-        let load = || {
-            let begun = Arc::clone(&begun);
-            async move { begun.fetch_add(1, Ordering::SeqCst) + 7 }
+    async fn one_who_has_no_time_for_a_load_does_not_begin_it() {
+        // In a task: elsewhere nobody does.
+        let in_task = async {
+            let flights = flights();
+            let begun = Arc::new(AtomicU32::new(0));
+            let load = || {
+                let begun = Arc::clone(&begun);
+                async move { begun.fetch_add(1, Ordering::SeqCst) + 7 }
+            };
+            let (behind, _) = flights.run_behind(1, load);
+            let (_, joined) = flights.run_behind(1, load);
+            assert!(joined);
+            assert_eq!(begun.load(Ordering::SeqCst), 0);
+            let (here, _) = flights.run(2, load);
+            assert_eq!(begun.load(Ordering::SeqCst), 1);
+            assert_eq!(
+                (here.landed().await, behind.landed().await),
+                (Some(7), Some(8))
+            );
         };
-        flights.run_behind(1, load);
-        flights.run_behind(1, load);
-        assert_eq!(begun.load(Ordering::SeqCst), 0);
-        let (joins, joined) = flights.run(1, load);
-        assert!(joined);
-        assert_eq!(joins.landed().await, Some(7));
-        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        tokio::spawn(in_task).await.unwrap();
     }
 
     #[tokio::test]

@@ -230,11 +230,12 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether a load may run in the turn of the request that asks for it, until it waits for the first
-    /// time; from there on it has a task of its own in any case. That takes a turn of the runtime less,
-    /// and demands that loads do not block before they wait, do not rely on being in a task, and wait
-    /// only for what wakes them outside of its locks, also when the runtime goes down: as Tokio's own
-    /// parts do.
+    /// Whether a load, of the copy too, may run in the turn of the request that asks for it, until it
+    /// waits for the first time; from there on it has a task of its own in any case. That takes a turn of
+    /// the runtime less, and demands that loads do not block before they wait, and do not rely on being
+    /// in a task. And each wait must be one that a runtime which goes down ends, outside of any lock that
+    /// the load takes to be dropped: for a timer or a socket of Tokio's, or for something else within a
+    /// timeout.
     ///
     /// The bundled stores say yes; the default is no.
     fn begins_in_turn(&self) -> bool {

@@ -76,7 +76,7 @@ impl Reads {
         }
     }
 
-    /// Together with others', by statements that run in `tasks` or in the askers' own. Leases are of
+    /// Together with others', by statements that run in `tasks` or where the askers do. Leases are of
     /// the warm tier; without one there are none.
     ///
     /// # Panics

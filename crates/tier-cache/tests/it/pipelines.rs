@@ -46,19 +46,25 @@ async fn many_who_ask_together_get_their_own_session_each() {
 async fn whoever_asked_first_may_go_away_or_never_go_on() {
     let service = Service::new(Cold::sqlite());
     let node = service.node_with(cool(&service)).await;
-    let [ours, theirs] = &logged_in(&node, 2).await[..] else {
-        unreachable!("two logins");
+    let issued = logged_in(&node, 2).await;
+    // In a task, so that it is begun in the turn of the one who leaves.
+    let in_task = async move {
+        let [ours, theirs] = &issued[..] else {
+            unreachable!("two logins");
+        };
+        let find = |issued: &Issued<Basket>| node.find(issued.access.clone()).boxed();
+        let (mut leaves, mut stays) = (find(ours), find(ours));
+        assert!((&mut leaves).now_or_never().is_none());
+        assert!((&mut stays).now_or_never().is_none());
+        drop(leaves);
+        let (ours, theirs) =
+            tokio::join!(timeout(PLENTY, find(ours)), timeout(PLENTY, find(theirs)));
+        for found in [ours, theirs] {
+            assert_eq!(found.unwrap().unwrap().tier(), Tier::Warm);
+        }
+        assert_eq!(stays.await.unwrap().tier(), Tier::Warm);
     };
-    let find = |issued: &Issued<Basket>| node.find(issued.access.clone()).boxed();
-    let (mut leaves, mut stays) = (find(ours), find(ours));
-    assert!((&mut leaves).now_or_never().is_none());
-    assert!((&mut stays).now_or_never().is_none());
-    drop(leaves);
-    let (ours, theirs) = tokio::join!(timeout(PLENTY, find(ours)), timeout(PLENTY, find(theirs)));
-    for found in [ours, theirs] {
-        assert_eq!(found.unwrap().unwrap().tier(), Tier::Warm);
-    }
-    assert_eq!(stays.await.unwrap().tier(), Tier::Warm);
+    tokio::spawn(in_task).await.unwrap();
 }
 
 /// Data that cannot be read, now and then.
