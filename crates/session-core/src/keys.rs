@@ -237,7 +237,7 @@ impl TokenKeys {
     /// are read as one, and its content. A record that was damaged, moved or made by someone else does
     /// not match.
     pub fn seal(&self, place: &[&[u8]], content: &[u8]) -> [u8; 16] {
-        /// In one piece, which takes half as long as by a hasher.
+        /// In one piece, without the state that a hasher keeps for what is long.
         const AT_ONCE: usize = 512;
         let length: usize = place.iter().map(|piece| piece.len()).sum();
         let before = (length as u64).to_le_bytes();
