@@ -12,7 +12,6 @@ use super::record::{LONGEST, Place, decode};
 use super::tier::Warm;
 
 /// Where a key leads, and how that is written in Redis: as this part of all that is written.
-#[derive(Clone)]
 struct Spot {
     place: Place,
     written: Range<usize>,
