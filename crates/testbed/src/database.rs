@@ -93,6 +93,17 @@ impl Database {
         self.address.sql(&self.name, sql)
     }
 
+    /// Runs one of PostgreSQL's programs on this database as the superuser, such as `pg_dump`, and returns
+    /// what it prints.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, with its message.
+    #[track_caller]
+    pub fn run(&self, program: &str, args: &[&str]) -> String {
+        self.address.run(&self.name, program, args).or_fail()
+    }
+
     /// The statements executed in this database since it was made or
     /// [`reset_statements`](Self::reset_statements) was called, in the order of their text.
     ///
@@ -157,6 +168,15 @@ impl Address {
     /// Runs statements in `database` and returns what they answer.
     pub(crate) fn sql(&self, database: &str, sql: &str) -> Result<String, Error> {
         self.psql(database, &[], sql)
+    }
+
+    fn run(&self, database: &str, program: &str, args: &[&str]) -> Result<String, Error> {
+        let mut command = programs::postgres_command(program)?;
+        command
+            .arg("-d")
+            .arg(at_database(&self.control, database))
+            .args(args);
+        programs::run(&mut command, "")
     }
 
     fn psql(&self, database: &str, options: &[&str], sql: &str) -> Result<String, Error> {

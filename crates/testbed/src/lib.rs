@@ -57,7 +57,7 @@ mod tls;
 
 pub use database::{Database, Statement};
 pub use error::Error;
-pub use postgres::{Cluster, ClusterBuilder};
+pub use postgres::{Cluster, ClusterBuilder, DataCopy};
 pub use processes::forward;
 pub use redis::{Redis, RedisBuilder, Snapshot};
 pub use relay::{Relay, Target};

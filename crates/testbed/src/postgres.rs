@@ -94,6 +94,38 @@ impl Cluster {
         self.postmaster.restart().or_fail();
     }
 
+    /// Ends the server tidily, as a restart by an administrator does (`fast`), and returns when it is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.postmaster.stop().or_fail();
+    }
+
+    /// Copies the data of a server that is not running.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be copied.
+    #[track_caller]
+    pub fn copy_data(&self) -> DataCopy {
+        DataCopy {
+            folder: self.postmaster.copy_data().or_fail(),
+        }
+    }
+
+    /// Puts a copy of the data in the place of the present ones, while the server is not running.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be replaced.
+    #[track_caller]
+    pub fn put_back(&self, copy: &DataCopy) {
+        self.postmaster.put_back(&copy.folder).or_fail();
+    }
+
     /// Makes the server go silent (SIGSTOP) with its connections open, and returns when it has.
     pub fn pause(&self) {
         self.postmaster.pause();
@@ -165,6 +197,12 @@ impl Cluster {
         fs::write(data.join("pg_hba.conf"), rules)
             .map_err(Error::because("cannot write pg_hba.conf"))
     }
+}
+
+/// A copy of the data of a [`Cluster`], in its folder, and gone with that.
+#[derive(Debug)]
+pub struct DataCopy {
+    folder: PathBuf,
 }
 
 impl fmt::Debug for Cluster {

@@ -8,12 +8,15 @@ use std::process::{Command, Stdio};
 use crate::Error;
 
 /// The Debian package that brings each program.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("initdb", "postgresql"),
     ("postgres", "postgresql"),
     ("pg_basebackup", "postgresql-client"),
+    ("pg_ctl", "postgresql"),
+    ("pg_dump", "postgresql-client"),
+    ("pg_restore", "postgresql-client"),
     ("psql", "postgresql-client"),
     ("sqlite3", "sqlite3"),
 ];

@@ -46,10 +46,15 @@ impl SqliteFile {
     /// At the first statement that fails, with the message of `sqlite3`.
     #[track_caller]
     pub fn sql(&self, sql: &str) -> String {
-        self.ask(sql).or_fail()
+        self.try_sql(sql).or_fail()
     }
 
-    fn ask(&self, sql: &str) -> Result<String, Error> {
+    /// The same, for statements that may be refused.
+    ///
+    /// # Errors
+    ///
+    /// At the first statement that fails, with the message of `sqlite3`.
+    pub fn try_sql(&self, sql: &str) -> Result<String, Error> {
         let mut sqlite = programs::command("sqlite3")?;
         sqlite.args([
             "-batch",
