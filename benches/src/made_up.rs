@@ -143,6 +143,7 @@ impl ColdStore for MadeUp {
             complete_since: since,
             sessions: Vec::new(),
             lineage: Lineage::ONLY,
+            moved: None,
         })
     }
 

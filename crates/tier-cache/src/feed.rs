@@ -22,6 +22,9 @@ const GAP: Duration = Duration::from_millis(20);
 /// rather be blind.
 const MORE: u32 = 16;
 
+/// How often a node starts over in one poll, before it tries again at the next.
+const STARTS: u32 = 3;
+
 pub(crate) struct Feed<D: SessionData> {
     shared: Arc<Shared<D>>,
     /// Every change numbered below this is known here.
@@ -71,7 +74,9 @@ impl<D: SessionData> Feed<D> {
         let shared = Arc::clone(&self.shared);
         shared.clock.calibrate();
         let learned = self.ask().await;
-        shared.heard.store(learned.is_ok(), Ordering::Relaxed);
+        // A database that answers, and does not vouch for its history, can still be asked for sessions.
+        let answered = learned.as_ref().err().is_none_or(|error| !error.transient);
+        shared.heard.store(answered, Ordering::Relaxed);
         match learned {
             Ok(asked) => {
                 let bound = shared.config.fence.staleness_bound;
@@ -87,6 +92,7 @@ impl<D: SessionData> Feed<D> {
             }
         }
         self.report();
+        shared.poll_ended.notify_waiters();
     }
 
     /// Returns when the question was sent that led to what is known now.
@@ -94,6 +100,7 @@ impl<D: SessionData> Feed<D> {
         let shared = Arc::clone(&self.shared);
         let floors = u32::try_from(shared.config.fence.max_floors).unwrap_or(u32::MAX);
         let mut limit = floors;
+        let mut starts = STARTS;
         loop {
             if let Some(lineage) = self.lost {
                 shared.store.renew_lineage(lineage).await?;
@@ -109,20 +116,31 @@ impl<D: SessionData> Feed<D> {
                 limit = limit.saturating_mul(2);
                 continue;
             }
-            let lost = changes.up_to < seen;
-            if !lost && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
+            let moved = match &changes.moved {
+                Some(why) => Some(&**why),
+                None => {
+                    (changes.up_to < seen).then_some("its marks lie below one that it gave out")
+                }
+            };
+            if moved.is_none() && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
                 self.learn(&changes)?;
                 return Ok(asked);
             }
-            // Restored from a backup, or failed over to a copy, which may have lacked the last
-            // commits. What is changed from then on is numbered as what was lost was.
-            tracing::error!(
-                from = %seen,
-                to = %changes.up_to,
-                "the database may have lost what was committed: all that is cached is dropped"
+            // Restored from a backup, failed over to a copy, or recovered from a crash: the last commits
+            // may be lost. What is changed from then on is numbered as what was lost was.
+            tracing::warn!(
+                why = moved.unwrap_or("another node noticed"),
+                "the database may lack what was committed before: nothing that was cached is served any more"
             );
-            self.lost = lost.then_some(changes.lineage);
+            self.lost = moved.is_some().then_some(changes.lineage);
             self.start_over();
+            if starts == 0 {
+                return Err(StoreError::transient(
+                    "changes",
+                    "the database moved on at each try, as in the middle of a restore",
+                ));
+            }
+            starts -= 1;
         }
     }
 
@@ -159,7 +177,9 @@ impl<D: SessionData> Feed<D> {
         self.cursor = changes.up_to;
         shared.fence.saw(changes.lineage, changes.up_to);
         let keep = shared.config.fence.max_floors;
-        shared.fence.forget_beyond(keep, changes.up_to);
+        if shared.fence.forget_beyond(keep, changes.up_to) {
+            shared.hot.forget_refused();
+        }
         Ok(())
     }
 

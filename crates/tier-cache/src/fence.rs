@@ -168,14 +168,24 @@ impl Fence {
         news
     }
 
-    /// Forgets floors until at most `keep` are left, where that is safe.
+    /// Whether a session is known to have changed since it was at `version`.
+    pub(crate) fn is_past(&self, id: SessionId, version: Version) -> bool {
+        let floors = self.read();
+        floors
+            .by_session
+            .get(&id)
+            .is_some_and(|floor| floor.version > version)
+    }
+
+    /// Forgets floors until at most `keep` are left, where that is safe. Returns whether it forgot any.
     ///
     /// Moving `since` forward only turns some old records into misses. It never passes
     /// `complete`, the mark up to which the last poll has told every change.
-    pub(crate) fn forget_beyond(&self, keep: usize, complete: Mark) {
+    pub(crate) fn forget_beyond(&self, keep: usize, complete: Mark) -> bool {
         let mut floors = self.write();
-        if floors.by_session.len() <= keep {
-            return;
+        let before = floors.by_session.len();
+        if before <= keep {
+            return false;
         }
         let mut marks: Vec<Mark> = floors.by_session.values().map(|floor| floor.mark).collect();
         // Down to half, so that this work is done once per `keep / 2` changes.
@@ -184,6 +194,7 @@ impl Fence {
         // Floors *at* the cut go too, hence the next mark.
         let since = Mark::new(cut.get().saturating_add(1)).min(complete);
         floors.move_since(since);
+        floors.by_session.len() < before
     }
 
     /// Starts over: knows every change at or above `since`, and none before.

@@ -25,6 +25,16 @@ use crate::sync::AtomicU32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(u32);
 
+/// Why a token was refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: Refusal,
+    /// The session that the token names.
+    pub(crate) session: SessionId,
+    /// Its version then: a later one may take the token again. [`Version::DELETED`] if there was none.
+    pub(crate) version: Version,
+}
+
 /// Sessions by id, with lookup entries beside them: for foreign keys, and for whatever else a
 /// session was asked for by.
 pub(crate) struct Hot<D> {
@@ -32,8 +42,8 @@ pub(crate) struct Hot<D> {
     /// Those of them that were asked for last.
     front: Arc<Front<D>>,
     lookups: Cache<KeyHash, SessionId, RandomState>,
-    /// Minted tokens that the database has refused for good.
-    refused: Cache<KeyHash, Refusal, RandomState>,
+    /// Minted tokens that the database has refused.
+    refused: Cache<KeyHash, Refused, RandomState>,
     /// How long a session is hot.
     ttl: Duration,
     /// Entries of another [`Generation`] are misses.
@@ -74,17 +84,21 @@ impl<D: Send + Sync + 'static> Hot<D> {
         }
     }
 
-    /// Remembers what the database said of a token that we minted, if no later change can make it
-    /// good again: nobody has a token before the commit that makes it good.
-    pub(crate) fn refuse(&self, token: KeyHash, refusal: &Refusal) {
-        if matches!(refusal, Refusal::Unknown | Refusal::Replaced) {
-            self.refused.insert(token, refusal.clone());
+    /// Remembers why the database refused a token that we minted, as its session was then.
+    pub(crate) fn refuse(&self, token: KeyHash, refused: Refused) {
+        if matches!(refused.why, Refusal::Unknown | Refusal::Replaced) {
+            self.refused.insert(token, refused);
         }
     }
 
-    /// Why a token was refused a moment ago.
-    pub(crate) fn refused(&self, token: KeyHash) -> Option<Refusal> {
+    /// Why a token was refused a moment ago. The caller asks whether its session has changed since.
+    pub(crate) fn refused(&self, token: KeyHash) -> Option<Refused> {
         self.refused.get(&token)
+    }
+
+    /// Forgets all refused tokens, since it is not known any more which sessions have changed.
+    pub(crate) fn forget_refused(&self) {
+        self.refused.invalidate_all();
     }
 
     /// The session, if an admitted one is here; for the caller to see whether it is still to be hot.

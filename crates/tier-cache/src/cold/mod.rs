@@ -17,6 +17,8 @@ mod sql;
 #[cfg(feature = "diesel")]
 mod types;
 
+#[cfg(feature = "sqlite")]
+mod file;
 #[cfg(feature = "postgres")]
 mod listen;
 #[cfg(feature = "postgres")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use session_core::{Device, Head, Key, Lineage, Mark, SessionId, Timestamp, User, UserId, Version};
 
 use super::schema::sessions;
@@ -367,54 +367,83 @@ pub(super) struct TurnRow {
     pub(super) turn: bool,
 }
 
-/// Binds: the mark since when, the limit. Newest first, so that what the limit cuts off is the
-/// oldest; one statement, so that it is one snapshot. The present is looked at once, and not for each
-/// row. Of a session of the first version nobody can hold an older one, so logins are left out.
-pub(super) const CHANGES: &str = "\
-    WITH now AS MATERIALIZED (SELECT mark, lineage, moved FROM session_now) \
-    SELECT now.mark AS up_to, now.lineage, now.moved, history.tombstones_since AS kept_since, change.id, change.version, change.mark \
-    FROM now CROSS JOIN session_history history LEFT JOIN (\
-        SELECT * FROM (SELECT id, version, changed_at_mark AS mark FROM sessions \
-            WHERE changed_at_mark >= $1 AND version > 1 ORDER BY changed_at_mark DESC LIMIT $2) changed \
-        UNION ALL \
-        SELECT * FROM (SELECT id, 9223372036854775807 AS version, mark FROM session_tombstones \
-            WHERE mark >= $1 ORDER BY mark DESC LIMIT $2) deleted\
-    ) change ON 1 = 1";
+/// Asks what changed. Binds: in SQLite first what names the file; then the mark since when, and the limit.
+/// (SQLite numbers parameters as they appear, whatever their names.) Newest first, so
+/// that what the limit cuts off is the oldest; one statement, so that it is one snapshot.
+///
+/// No session of the first version is told, since nobody holds an older one; nothing numbered at
+/// or above the horizon either: see `session_horizon` in the migration. A tombstone of a session that
+/// is there again, from a dump, tells that session's version.
+///
+/// The one-row tables are read by `LIMIT 1` and scalar sub-selects: in a join PostgreSQL takes a table
+/// that was never analysed for a thousand rows, and compiles the statement at every poll.
+macro_rules! changes_since {
+    (mark: $mark:literal, horizon: $horizon:literal, moved: $moved:literal $(,)?) => {
+        concat!(
+            "SELECT now.up_to, now.lineage, now.moved, now.kept_since, \
+                change.id, change.version, change.mark, change.deleted \
+            FROM (SELECT ", $mark, " AS up_to, ", $moved, " AS moved, history.lineage, \
+                    history.tombstones_since AS kept_since \
+                FROM (SELECT 1) AS one LEFT JOIN session_history AS history ON 1 = 1 LIMIT 1) AS now \
+            LEFT JOIN (\
+                SELECT * FROM (SELECT id, version, changed_at_mark AS mark, false AS deleted FROM sessions \
+                    WHERE changed_at_mark >= $1 AND changed_at_mark < (SELECT ", $horizon, ") AND version > 1 \
+                    ORDER BY changed_at_mark DESC LIMIT $2) AS changed \
+                UNION ALL \
+                SELECT * FROM (SELECT id, \
+                        coalesce((SELECT version FROM sessions WHERE sessions.id = gone.id), 9223372036854775807) AS version, \
+                        mark, true AS deleted FROM session_tombstones AS gone \
+                    WHERE mark >= $1 AND mark < (SELECT ", $horizon, ") ORDER BY mark DESC LIMIT $2) AS gone\
+            ) AS change ON 1 = 1"
+        )
+    };
+}
+pub(super) use changes_since;
 
-/// A row of [`CHANGES`]; without a change there is one with the first four columns alone.
+/// A row of [`changes_since`]; without a change there is one with the first four columns alone.
 #[derive(QueryableByName)]
 pub(super) struct ChangeRow {
     #[diesel(sql_type = BigInt)]
     up_to: i64,
-    #[diesel(sql_type = BigInt)]
-    lineage: i64,
-    #[diesel(sql_type = Bool)]
-    moved: bool,
-    #[diesel(sql_type = BigInt)]
-    kept_since: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    lineage: Option<i64>,
+    /// Why the database may lack what its lineage had.
+    #[diesel(sql_type = Nullable<Text>)]
+    moved: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    kept_since: Option<i64>,
     #[diesel(sql_type = Nullable<sql::Id>)]
     id: Option<Id>,
     #[diesel(sql_type = Nullable<BigInt>)]
     version: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     mark: Option<i64>,
+    /// Whether a tombstone tells it.
+    #[diesel(sql_type = Nullable<Bool>)]
+    deleted: Option<bool>,
 }
 
 /// Binds: the instant before which tombstones may go. Never beyond the present mark: what may
 /// still be committed below it must not be taken for known.
 pub(super) const FORGET_TOMBSTONES: &str = "\
     UPDATE session_history SET tombstones_since = cut.mark FROM (\
-        SELECT min(mark) AS mark FROM (\
-            SELECT max(mark) + 1 AS mark FROM session_tombstones WHERE deleted_at < $1 \
-            UNION ALL SELECT mark FROM session_now) either \
-        HAVING count(mark) = 2) cut \
+        SELECT max(mark) + 1 AS mark FROM session_tombstones \
+        WHERE deleted_at < $1 AND mark < (SELECT mark FROM session_now)) cut \
     WHERE cut.mark > session_history.tombstones_since";
 
-/// Binds: the limit. After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said
-/// to be kept.
-pub(super) const DELETE_TOMBSTONES: &str = "\
-    DELETE FROM session_tombstones WHERE (mark, id) IN (SELECT mark, id FROM session_tombstones \
-        WHERE mark < (SELECT tombstones_since FROM session_history) ORDER BY mark LIMIT $1)";
+/// Deletes tombstones that nobody needs, and those that another server numbered. Binds: the limit.
+/// After [`FORGET_TOMBSTONES`], never before: nobody may miss a trace that is said to be kept.
+macro_rules! delete_tombstones {
+    ($horizon:literal) => {
+        concat!(
+            "DELETE FROM session_tombstones WHERE (mark, id) IN (SELECT mark, id FROM session_tombstones \
+                WHERE mark < (SELECT tombstones_since FROM session_history) OR mark >= (SELECT ",
+            $horizon,
+            ") ORDER BY mark LIMIT $1)"
+        )
+    };
+}
+pub(super) use delete_tombstones;
 
 /// Begins the text that deletes expired sessions, which `skip_locked` ends.
 ///
@@ -433,67 +462,37 @@ macro_rules! delete_expired {
 }
 pub(super) use delete_expired;
 
-/// The lineage that a server continues, if that is another server's, or its own of before a
-/// restore: see `session_server` in the migration.
-pub(super) fn moved(rows: &[ChangeRow]) -> Option<Lineage> {
-    let first = rows.first()?;
-    first.moved.then_some(Lineage::new(first.lineage))
-}
-
-pub(super) fn changes(
-    since: Mark,
-    limit: u32,
-    rows: Vec<ChangeRow>,
-) -> Result<Changes, StoreError> {
+/// Reads the feed's answer.
+pub(super) fn changes(since: Mark, limit: u32, rows: &[ChangeRow]) -> Result<Changes, StoreError> {
     let Some(first) = rows.first() else {
-        return Err(StoreError::permanent(
-            "changes",
-            "session_history has lost its row: restore it from the migration",
-        ));
+        return Err(StoreError::transient("changes", "the answer is empty"));
     };
-    if first.moved {
-        return Err(StoreError::permanent(
-            "changes",
-            "session_history does not name this server: restore its trigger from the migration",
-        ));
-    }
-    if first.kept_since > first.up_to {
-        return Err(StoreError::permanent(
-            "changes",
-            "the marks in the tables are those of another server, from which they were restored: \
-             run `SELECT sessions_renumber()` once",
-        ));
-    }
-    let up_to = Mark::new(first.up_to);
-    let mut complete_since = since.max(Mark::new(first.kept_since));
-    let sessions: Vec<Changed> = rows
-        .iter()
-        .filter_map(|row| {
-            Some(Changed {
-                id: SessionId::from(row.id?.0.as_uuid()),
-                version: Version::new(row.version?),
-                mark: Mark::new(row.mark?),
-            })
-        })
-        .collect();
+    let mut complete_since = since.max(first.kept_since.map_or(Mark::ZERO, Mark::new));
     // Where the limit cut, the oldest mark that is left may itself be cut in two.
     for deleted in [false, true] {
         let marks = || {
-            sessions
-                .iter()
-                .filter(|changed| (changed.version == Version::DELETED) == deleted)
-                .map(|changed| changed.mark)
+            rows.iter()
+                .filter(|row| row.deleted == Some(deleted))
+                .filter_map(|row| row.mark)
         };
         if marks().count() >= limit as usize
             && let Some(oldest) = marks().min()
         {
-            complete_since = complete_since.max(Mark::new(oldest.get().saturating_add(1)));
+            complete_since = complete_since.max(Mark::new(oldest.saturating_add(1)));
         }
     }
+    let sessions = rows.iter().filter_map(|row| {
+        Some(Changed {
+            id: SessionId::from(row.id?.0.as_uuid()),
+            version: Version::new(row.version?),
+            mark: Mark::new(row.mark?),
+        })
+    });
     Ok(Changes {
-        up_to,
+        up_to: Mark::new(first.up_to),
         complete_since,
-        sessions,
-        lineage: Lineage::new(first.lineage),
+        sessions: sessions.collect(),
+        lineage: first.lineage.map_or(Lineage::ONLY, Lineage::new),
+        moved: first.moved.as_deref().map(Into::into),
     })
 }

@@ -7,7 +7,7 @@ use backon::{BlockingRetryable as _, ExponentialBuilder};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::result::Error::DatabaseError;
-use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::deadpool::{Hook, HookError, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
@@ -15,6 +15,7 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
 
+use super::file::DatabaseFile;
 use super::sql::{Deadlines, in_task};
 use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
@@ -31,6 +32,7 @@ pub struct SqliteStore {
     pub(super) pool: Pool<AsyncSqliteConnection>,
     /// The feed's own connection, as in PostgreSQL.
     pub(super) feed: Pool<AsyncSqliteConnection>,
+    pub(super) file: DatabaseFile,
     pub(super) deadlines: Deadlines,
     pub(super) meter: Meter,
 }
@@ -52,14 +54,17 @@ impl SqliteStore {
             let reason = "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
             StoreError::permanent("open", reason)
         })?;
+        let database = DatabaseFile::new(&path);
         let pool = |size| {
             let mut manager = ManagerConfig::default();
             manager.recycling_method = RecyclingMethod::Fast;
+            let file = database.clone();
             manager.custom_setup = Box::new(move |path| {
-                let path = path.to_owned();
+                let (path, file) = (path.to_owned(), file.clone());
                 async move {
                     let established = tokio::task::spawn_blocking(move || {
-                        establish(&path, deadlines).map(SyncConnectionWrapper::new)
+                        file.open(|| establish(&path, deadlines))
+                            .map(SyncConnectionWrapper::new)
                     });
                     established.await.unwrap_or_else(|ended| {
                         Err(ConnectionError::BadConnection(ended.to_string()))
@@ -68,8 +73,14 @@ impl SqliteStore {
                 .boxed()
             });
             let manager = AsyncDieselConnectionManager::new_with_config(path.as_str(), manager);
+            let file = database.clone();
+            let is_current = Hook::sync_fn(move |_, metrics| match file.is_of(metrics.created) {
+                true => Ok(()),
+                false => Err(HookError::message("the file was replaced")),
+            });
             Pool::builder(manager)
                 .max_size(size)
+                .pre_recycle(is_current)
                 .build()
                 .map_err(|error| StoreError::permanent("open", error))
         };
@@ -77,6 +88,7 @@ impl SqliteStore {
         Ok(Self {
             pool,
             feed,
+            file: database,
             deadlines,
             meter: Meter::of(config.namespace.as_ref()),
         })
@@ -87,23 +99,35 @@ impl SqliteStore {
         &self.pool
     }
 
-    /// Brings the tables to the newest version. Several processes may do so at once.
+    /// Brings the tables to the newest version, and begins a new lineage if nobody else has the file open:
+    /// while nobody had, it may have been overwritten by a backup. Several processes may do so at once.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the file cannot be opened or a migration fails, which then changes
     /// nothing.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let pool = self.pool.clone();
+        let (pool, file) = (self.pool.clone(), self.file.clone());
         let deadlines = self.deadlines;
         in_task("migrate", async move {
+            let begun = {
+                let file = file.clone();
+                tokio::task::spawn_blocking(move || file.begin_run())
+            };
+            begun
+                .await
+                .map_err(|ended| StoreError::transient("migrate", ended))??;
             let mut connection = deadlines.connected("migrate", pool.get()).await?;
-            let migrated = connection.spawn_blocking(|connection| {
+            let migrated = connection.spawn_blocking(move |connection| {
                 connection.immediate_transaction(|connection| {
-                    connection
+                    let done = connection
                         .run_pending_migrations(MIGRATIONS)
-                        .map(drop)
-                        .map_err(diesel::result::Error::QueryBuilderError)
+                        .map_err(diesel::result::Error::QueryBuilderError)?;
+                    match done.is_empty() {
+                        true => Ok(()),
+                        // The schema has another version.
+                        false => file.begin_lineage(connection),
+                    }
                 })
             });
             migrated

@@ -172,8 +172,8 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the database could not answer in time.
     async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError>;
 
-    /// Begins a new [`Lineage`], unless another than `lost` has begun already: the marks have gone
-    /// back, so what was committed in that one is not all there any more.
+    /// Begins a new [`Lineage`], unless another than `lost` has begun already: what was committed in that
+    /// one may not all be there any more. [`Lineage::ONLY`] where the database names none.
     ///
     /// The default does nothing, which is right for [`Lineage::ONLY`].
     ///
@@ -472,6 +472,10 @@ pub struct Changes {
     pub sessions: Vec<Changed>,
     /// What all these numbers are of.
     pub lineage: Lineage,
+    /// Why the database may lack something that this lineage had: it was restored, swapped for a copy, or
+    /// recovered from a crash. Nothing else here is believed then; the node starts over and
+    /// has a [new lineage](ColdStore::renew_lineage) begun. `None` if it has all of it.
+    pub moved: Option<Box<str>>,
 }
 
 /// One changed session.

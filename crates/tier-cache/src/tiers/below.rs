@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use session_core::{Key, KeyHash, SessionId};
+use session_core::{Key, KeyHash, SessionId, Version};
 
 use super::read::{Shown, Verdict, verdict};
 use super::{Shared, Tiers};
 use crate::config::Strictness;
 use crate::data::SessionData;
 use crate::error::Refusal;
+use crate::hot::Refused;
 use crate::session::{Session, Tier};
 
 /// What a credential asks for.
@@ -112,19 +113,26 @@ impl<D: SessionData> Tiers<D> {
         let found = match doubt {
             Verdict::Refused(refusal) if !joined || refusal.is_unavailable() => {
                 shared.count_miss(&refusal);
-                Err(refusal)
+                Err((refusal, Version::DELETED))
             }
             // A cache may say yes on its own; its no is confirmed before anyone is logged out.
             // So is that of a load begun before this request, whose token may be newer.
             doubt => {
                 tracing::trace!(?doubt, "asking the database to confirm a refusal");
-                self.reread(wanted.key, wanted.shown).await
+                self.reread_at_version(wanted.key, wanted.shown).await
             }
         };
-        if let (Err(refusal), Some(token)) = (&found, wanted.minted) {
-            shared.hot.refuse(token, refusal);
-        }
-        found
+        found.map_err(|(why, version)| {
+            if let (Some(token), Key::Id(session)) = (wanted.minted, wanted.key) {
+                let refused = Refused {
+                    why: why.clone(),
+                    session,
+                    version,
+                };
+                shared.hot.refuse(token, refused);
+            }
+            why
+        })
     }
 
     /// What is hot, where the database can neither be heard nor asked, and the configuration has it
@@ -148,6 +156,17 @@ impl<D: SessionData> Tiers<D> {
     /// that was already under way may have been asked before the change that the caller wants to
     /// know of.
     pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
+        let read = self.reread_at_version(key, shown).await;
+        read.map_err(|(refusal, _)| refusal)
+    }
+
+    /// Like [`reread`](Self::reread); a refusal comes with the version that was refused, which is
+    /// [`Version::DELETED`] if there was no session.
+    async fn reread_at_version(
+        &self,
+        key: Key,
+        shown: Shown,
+    ) -> Result<Session<D>, (Refusal, Version)> {
         /// A session that many change at once may have changed again before it is collected.
         const TRIES: u32 = 64;
         let shared = self.shared();
@@ -155,7 +174,11 @@ impl<D: SessionData> Tiers<D> {
         let mut tries = 1;
         loop {
             let landed = shared.load_fresh(key).await;
-            let landed = landed.inspect_err(|refusal| shared.count_miss(refusal))?;
+            let landed = landed.map_err(|refusal| {
+                shared.count_miss(&refusal);
+                (refusal, Version::DELETED)
+            })?;
+            let version = landed.entry.head().version;
             match self.judge(landed, shown) {
                 Err(Verdict::Doubtful(doubt))
                     if doubt.is_unavailable()
@@ -164,7 +187,7 @@ impl<D: SessionData> Tiers<D> {
                 {
                     tries += 1;
                 }
-                judged => return judged.map_err(Verdict::into_refusal),
+                judged => return judged.map_err(|verdict| (verdict.into_refusal(), version)),
             }
         }
     }

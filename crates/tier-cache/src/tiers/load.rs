@@ -1,12 +1,13 @@
 //! How a session that is not hot is brought there: one load at a time per key, which goes on whoever
 //! goes away, through the one gate.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::{Head, Key, Standing};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Shared;
 use super::fills::Fill;
@@ -130,6 +131,15 @@ impl<D: SessionData> Shared<D> {
     pub(super) fn unavailable(&self, error: &StoreError) -> Refusal {
         tracing::warn!(%error, "a session cannot be checked");
         self.too_late()
+    }
+
+    /// Has the feed ask the database now, and waits until it has, but no longer than for a statement.
+    async fn hear_feed(&self) {
+        let mut polled = pin!(self.poll_ended.notified());
+        // From here on it misses none.
+        polled.as_mut().enable();
+        self.told.notify_one();
+        let _ = timeout(self.config.cold.statement_timeout, polled).await;
     }
 
     /// There was no answer, or it came when it could no longer be trusted.
@@ -268,8 +278,8 @@ async fn cold_if_leased<D: SessionData>(
             .is_some_and(|known| known != row.lineage)
         {
             // One of the two is out of date; the feed finds out which.
-            shared.told.notify_one();
-            return Some(Err(shared.too_late()));
+            shared.hear_feed().await;
+            continue;
         }
         shared.took(shared.clock.now().moment.since(asked));
         shared.fence.saw(row.lineage, row.head.as_of);
@@ -313,16 +323,23 @@ fn land<D: SessionData>(
 }
 
 /// Keeps a row in the hot tier; nothing if the gate refuses it.
+///
+/// Hands out what is hot, if that is newer. Not on a node that trusts no cache: what is hot there may be
+/// of a history that the database no longer has, and the row is what it says now.
 pub(super) fn keep<D: SessionData>(
     shared: &Shared<D>,
     row: Row,
     now: Now,
     generation: Generation,
 ) -> Option<Arc<Entry<D>>> {
-    let entry = Entry::cold(row, now, generation, &shared.hot);
-    shared
+    let entry = Arc::new(Entry::cold(row, now, generation, &shared.hot));
+    let hot = shared
         .hot
-        .insert(Arc::new(entry), |head| shared.admits(head))
+        .insert(Arc::clone(&entry), |head| shared.admits(head))?;
+    match shared.fence.trusts(now.moment) {
+        true => Some(hot),
+        false => Some(entry),
+    }
 }
 
 /// What the warm tier is to keep of a row, if it is to.

@@ -244,7 +244,7 @@ impl<D: SessionData> Tiers<D> {
         if let Err(forged) = shared.genuine(credential) {
             return Looked::Here(Err(forged));
         }
-        match wanted.minted.and_then(|token| shared.hot.refused(token)) {
+        match wanted.minted.and_then(|token| shared.refused(token)) {
             Some(refusal) => Looked::Here(Err(refusal)),
             None => Looked::Below(wanted),
         }
@@ -437,6 +437,13 @@ impl<D: SessionData> Shared<D> {
         let entry = get(&self.hot)?;
         let now = self.clock.now();
         (now.moment < trusted_until.min(entry.hot_until())).then_some((entry, now))
+    }
+
+    /// Why a token was refused a moment ago, unless its session has changed since.
+    fn refused(&self, token: KeyHash) -> Option<Refusal> {
+        let refused = self.hot.refused(token)?;
+        let changed = self.fence.is_past(refused.session, refused.version);
+        (!changed).then_some(refused.why)
     }
 
     /// For the audit log.

@@ -143,6 +143,7 @@ impl<D: SessionData> TiersBuilder<D> {
             touches,
             turns: Turns::default(),
             told: Notify::new(),
+            poll_ended: Notify::new(),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             tasks: tasks.clone(),

@@ -68,10 +68,8 @@ async fn a_fresh_session_is_in_both_tiers_and_admitted(cold: Cold) {
 
 async fn a_record_made_stale_by_plain_sql_is_below_the_floor(cold: Cold) {
     let service = Service::new(cold);
-    let id = {
-        let node = service.quiet_node().await;
-        node.login(Login::guest()).await.unwrap().session.id()
-    };
+    let node = service.quiet_node().await;
+    let id = node.login(Login::guest()).await.unwrap().session.id();
     service.cold.sql(&format!(
         "UPDATE sessions SET is_active = false WHERE id = '{id}'"
     ));
@@ -89,11 +87,9 @@ async fn a_record_made_stale_by_plain_sql_is_below_the_floor(cold: Cold) {
 async fn a_record_from_before_what_the_node_knows_is_refused_for_its_mark(cold: Cold) {
     let service = Service::new(cold);
     let mut ids = Vec::new();
-    {
-        let node = service.quiet_node().await;
-        for _ in 0..8 {
-            ids.push(node.login(Login::guest()).await.unwrap().session.id());
-        }
+    let writer = service.quiet_node().await;
+    for _ in 0..8 {
+        ids.push(writer.login(Login::guest()).await.unwrap().session.id());
     }
     let first = ids[0];
     service.cold.sql(&format!(
@@ -113,10 +109,8 @@ async fn a_record_from_before_what_the_node_knows_is_refused_for_its_mark(cold: 
 
 async fn a_deleted_session_is_known_by_its_trace(cold: Cold) {
     let service = Service::new(cold);
-    let id = {
-        let node = service.quiet_node().await;
-        node.login(Login::guest()).await.unwrap().session.id()
-    };
+    let node = service.quiet_node().await;
+    let id = node.login(Login::guest()).await.unwrap().session.id();
     service
         .cold
         .sql(&format!("DELETE FROM sessions WHERE id = '{id}'"));

@@ -8,6 +8,7 @@ mod counting;
 mod existing;
 mod fence;
 mod freshness;
+mod histories;
 mod inspect;
 mod leaks;
 mod life;
@@ -23,7 +24,7 @@ mod races;
 mod refresh;
 mod renewal;
 mod replicas;
-mod restores;
+
 mod revoking;
 mod rotation;
 mod slow;

@@ -87,7 +87,9 @@ async fn plain_sql_is_obeyed_by_a_node_that_hears_and_not_by_one_that_does_not()
         let id = format!("'{}'", issued.session.id());
         cold.sql(&end.replace("ID", &id).replace("USER", &user.to_string()));
         until_refused(&node, &issued).await;
-        assert_eq!(polls(&service), before + 1, "{end}");
+        // Emptied tables begin a new lineage, for which the node asks once more.
+        let polled = if end.starts_with("TRUNCATE") { 2 } else { 1 };
+        assert_eq!(polls(&service), before + polled, "{end}");
         assert_eq!(tier(&deaf, &issued).await, Some(Tier::Hot), "{end}");
     }
 }

@@ -93,8 +93,11 @@ async fn without_its_database_a_node_serves_what_is_cached_until_the_bound_and_t
         node.health().is_trusting()
     })
     .await;
-    let found = node.find(issued.access.clone()).await.unwrap();
-    assert_eq!(found.tier(), Tier::Hot);
+    // A server that was started again may lack what was committed last.
+    for tier in [Tier::Cold, Tier::Hot] {
+        let found = node.find(issued.access.clone()).await.unwrap();
+        assert_eq!(found.tier(), tier);
+    }
     node.revoke(issued.session.id()).await.unwrap();
     node.find(issued.access).await.unwrap_err();
 }

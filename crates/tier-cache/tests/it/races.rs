@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use session_core::SessionId;
 use testbed::Cluster;
-use tier_cache::cold::{ColdStore, Mark, PostgresStore, Version};
+use tier_cache::cold::Version;
 use tier_cache::{Clock, Login, Refusal, Scope, Strictness, Tier, Tiers};
 use tokio_postgres::error::SqlState;
 
@@ -214,23 +214,6 @@ async fn a_database_that_was_set_back_is_believed_and_what_is_hot_is_not() {
     .await;
     let issued = node.login(Login::guest()).await.unwrap();
     assert_eq!(node.find(issued.access).await.unwrap().tier(), Tier::Hot);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_that_were_restored_into_another_server_say_what_to_do() {
-    let service = Service::without_redis(Cold::postgres());
-    let store = PostgresStore::open(&service.config().cold).unwrap();
-    store.migrate().await.unwrap();
-    service
-        .cold
-        .sql("UPDATE session_history SET tombstones_since = 1000000000000");
-    let error = store.changes(Mark::ZERO, 10).await.unwrap_err().to_string();
-    assert!(error.contains("SELECT sessions_renumber()"), "{error}");
-    service.cold.sql("SELECT sessions_renumber()");
-    eventually("the feed goes on", async || {
-        store.changes(Mark::ZERO, 10).await.is_ok()
-    })
-    .await;
 }
 
 #[tokio::test]

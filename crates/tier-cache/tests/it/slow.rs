@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::{Key, Mark, SessionId, Timestamp, UserId, Version};
+use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 use tier_cache::StoreError;
 use tier_cache::cold::{
     Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
@@ -176,6 +176,10 @@ impl ColdStore for Slow {
 
     async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
         self.inner.list(user, now, limit).await
+    }
+
+    async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
+        self.inner.renew_lineage(lost).await
     }
 
     async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {

@@ -9,6 +9,8 @@ use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "sqlite")]
+use super::super::file::FileId;
 #[cfg(feature = "postgres")]
 use super::super::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
@@ -46,9 +48,15 @@ macro_rules! asking {
                 F: Send + 'static,
             {
                 self.meter.db_query(operation).increment(1);
-                let (pool, deadlines) = (pool.clone(), self.deadlines);
+                let (pool, store) = (pool.clone(), self.clone());
                 in_task(operation, async move {
-                    Self::ask(&pool, deadlines, operation, statement).await
+                    let place = store.place();
+                    let answer = Self::ask(&pool, store.deadlines, operation, statement).await?;
+                    if store.place() != place {
+                        let reason = "the database file was replaced meanwhile: what was written may be lost";
+                        return Err(StoreError::transient(operation, reason));
+                    }
+                    Ok(answer)
                 })
                 .await
             }
@@ -90,6 +98,21 @@ macro_rules! asking {
             }
         }
     };
+}
+
+#[cfg(feature = "postgres")]
+impl PostgresStore {
+    /// Where a statement is run; the same for all, since a server that is replaced closes its
+    /// connections.
+    fn place(&self) {}
+}
+
+#[cfg(feature = "sqlite")]
+impl SqliteStore {
+    /// Where a statement is run: a file that was replaced goes on taking what is written to it.
+    fn place(&self) -> Option<FileId> {
+        self.file.id()
+    }
 }
 
 #[cfg(feature = "postgres")]

@@ -2,7 +2,9 @@
 
 #[cfg(feature = "postgres")]
 use super::super::postgres::PostgresStore;
-use super::super::queries::{count_live, delete_expired, in_scope, revoke_oldest};
+use super::super::queries::{
+    changes_since, count_live, delete_expired, delete_tombstones, in_scope, revoke_oldest,
+};
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::SqliteStore;
 use super::super::stats::stats_of;
@@ -26,8 +28,12 @@ pub(super) struct Dialect {
     pub(super) touch: &'static str,
     /// Revokes what is [`in_scope`], with the same binds.
     pub(super) revoke_all: &'static str,
+    /// See [`changes_since`].
+    pub(super) changes: &'static str,
     /// Whether it is this transaction's turn to prune.
     pub(super) prune_turn: &'static str,
+    /// See [`delete_tombstones`].
+    pub(super) delete_tombstones: &'static str,
     /// See [`delete_expired`].
     pub(super) delete_expired: &'static str,
     /// See [`stats_of`].
@@ -73,7 +79,13 @@ impl PostgresStore {
                     WHERE sessions.id = locked.id RETURNING sessions.id) \
                 SELECT chosen.id, done.id IS NOT NULL AS revoked FROM chosen LEFT JOIN done ON done.id = chosen.id"
             ),
+            changes: changes_since!(
+                mark: "session_mark()",
+                horizon: "session_horizon()",
+                moved: "session_moved()",
+            ),
             prune_turn: "SELECT sessions_prune_turn() AS turn",
+            delete_tombstones: delete_tombstones!("session_horizon()"),
             delete_expired: delete_expired!("FOR UPDATE SKIP LOCKED"),
             stats: stats_of!("last_seen_at + idle_seconds * interval '1 second'"),
         }
@@ -108,8 +120,20 @@ impl SqliteStore {
                 ") \
                 RETURNING id, true AS revoked"
             ),
+            changes: changes_since!(
+                mark: "history.mark + 1",
+                horizon: "mark + 1 FROM session_history",
+                moved: "CASE \
+                    WHEN history.only_row IS NULL THEN 'session_history has no row' \
+                    WHEN history.file IS NOT $file || ' ' || (SELECT schema_version FROM pragma_schema_version) \
+                        THEN 'the file was replaced, restored or vacuumed, or its schema changed' \
+                    WHEN history.tombstones_since > history.mark + 1 \
+                        THEN 'session_history.tombstones_since was in the future' \
+                END",
+            ),
             // And the transaction is the turn.
             prune_turn: "UPDATE session_history SET only_row = only_row RETURNING true AS turn",
+            delete_tombstones: delete_tombstones!("mark + 1 FROM session_history"),
             delete_expired: delete_expired!(""),
             stats: stats_of!("last_seen_at + idle_seconds * 1000"),
         }

@@ -8,6 +8,7 @@
 //! | `create.rs` | how a session is added |
 //! | `writes.rs` | how sessions that are there are changed and revoked |
 //! | `feed.rs` | what the feed asks |
+//! | `lineage.rs` | how a lineage begins |
 //! | `upkeep.rs` | how what nobody needs is removed, and how what there is is counted |
 //! | `dialect.rs` | where the databases need different words for the same |
 //! | `asking.rs` | who waits for an answer, and what becomes of the connection |
@@ -21,6 +22,7 @@ mod create;
 mod deadlines;
 mod dialect;
 mod feed;
+mod lineage;
 mod reads;
 mod upkeep;
 mod writes;

@@ -9,7 +9,7 @@ use session_core::Timestamp;
 
 #[cfg(feature = "postgres")]
 use super::super::postgres::PostgresStore;
-use super::super::queries::{DELETE_TOMBSTONES, FORGET_TOMBSTONES, TurnRow};
+use super::super::queries::{FORGET_TOMBSTONES, TurnRow};
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
 use super::super::stats::StatsRow;
@@ -40,7 +40,7 @@ macro_rules! upkeep {
                         .bind::<sql::Instant, _>(forget)
                         .execute(connection)
                         .await?;
-                    let tombstones = diesel::sql_query(DELETE_TOMBSTONES)
+                    let tombstones = diesel::sql_query(Self::DIALECT.delete_tombstones)
                         .bind::<BigInt, _>(limit)
                         .execute(connection)
                         .await?;

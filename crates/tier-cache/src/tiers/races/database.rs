@@ -167,6 +167,7 @@ impl ColdStore for Database {
                 .filter(|changed| changed.mark >= since && !self.vague)
                 .collect(),
             lineage,
+            moved: None,
         })
     }
 

@@ -59,10 +59,11 @@ struct Race {
     broken: Option<Rule>,
 }
 
-/// For loads behind a request's back, of which these worlds have none.
+/// For loads behind a request's back, of which these worlds have none, and for the timers of those that
+/// wait for the feed.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.build().expect("it needs nothing")
+    builder.enable_time().build().expect("it needs nothing")
 });
 
 /// What was seen in all schedules together.
@@ -121,6 +122,7 @@ impl World {
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             told: Notify::new(),
+            poll_ended: Notify::new(),
             events: Events::new(),
             touches: touch::channel().0,
             turns: Turns::default(),
@@ -171,7 +173,15 @@ impl World {
             Some(rule @ (Rule::AskAfterInsert | Rule::GenerationOfAsking)) => {
                 broken::load(shared, rule)
             }
-            _ => now(super::load::cold(Arc::clone(shared), Key::Id(SESSION))),
+            _ => {
+                let _timers = RUNTIME.enter();
+                let load = super::load::cold(Arc::clone(shared), Key::Id(SESSION));
+                match load.now_or_never() {
+                    Some(loaded) => loaded,
+                    // It read another lineage, and waits for the feed to follow that one.
+                    None => return,
+                }
+            }
         };
         let Ok(landed) = loaded else { return };
         let asked = self.now().moment;

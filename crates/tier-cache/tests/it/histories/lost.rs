@@ -71,6 +71,11 @@ impl<'a> Backup<'a> {
         Self { file, path }
     }
 
+    fn change(&self, sql: &str) {
+        self.file
+            .sql(&format!(".open '{}'\n{sql};", self.path.display()));
+    }
+
     fn put_back(&self) {
         self.file
             .sql(&format!(".restore '{}'", self.path.display()));
@@ -95,11 +100,11 @@ async fn a_node_that_cannot_begin_a_new_lineage_believes_nothing_until_it_can() 
     let service = Service::new(Cold::sqlite());
     let here = service.node().await;
     let kept = here.login(Login::guest()).await.unwrap();
-    service.cold.sql(
+    let backup = Backup::of(&service);
+    backup.change(
         "CREATE TRIGGER not_now BEFORE UPDATE OF lineage ON session_history \
          BEGIN SELECT RAISE(ABORT, 'not now'); END",
     );
-    let backup = Backup::of(&service);
     let lost = Lost::on(&here, kept).await;
     backup.put_back();
     eventually("it trusts nothing", async || !here.health().is_trusting()).await;

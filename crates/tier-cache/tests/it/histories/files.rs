@@ -1,0 +1,200 @@
+//! SQLite files that are replaced by others of the same name, under running nodes and while none runs.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tier_cache::{Login, Tiers};
+
+use super::World;
+use crate::support::{Basket, Cold, Service, eventually};
+
+/// A backup beside the database, and how it takes its place.
+struct Backup {
+    database: PathBuf,
+    backup: PathBuf,
+}
+
+impl Backup {
+    fn of(service: &Service) -> Self {
+        let Cold::Sqlite(file) = &service.cold else {
+            unreachable!()
+        };
+        let database = file.path().to_owned();
+        let backup = database.with_extension("backup");
+        file.sql(&format!("VACUUM INTO '{}'", backup.display()));
+        Self { database, backup }
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut path = self.database.clone().into_os_string();
+        path.push(end);
+        path.into()
+    }
+
+    /// The file that is the write-ahead log.
+    fn log(&self) -> Option<u64> {
+        let metadata = fs::metadata(self.beside("-wal")).ok()?;
+        Some(metadata.ino())
+    }
+
+    /// `mv backup database`, as with most programs that write a file anew.
+    fn move_there(&self) {
+        fs::rename(&self.backup, &self.database).unwrap();
+    }
+
+    /// `rm database; cp backup database`.
+    fn remove_and_copy(&self) {
+        fs::remove_file(&self.database).unwrap();
+        fs::copy(&self.backup, &self.database).unwrap();
+    }
+
+    /// As one should: nothing of the old one stays.
+    fn remove_all_and_copy(&self) {
+        for end in ["-wal", "-shm"] {
+            fs::remove_file(self.beside(end)).unwrap();
+        }
+        self.remove_and_copy();
+    }
+
+    /// `cp backup database`, in place.
+    fn overwrite(&self) {
+        fs::copy(&self.backup, &self.database).unwrap();
+    }
+}
+
+async fn swapped(swap: fn(&Backup)) {
+    let world = World::on(Cold::sqlite()).await;
+    let kept = world.kept().await;
+    let backup = Backup::of(&world.service);
+    let lost = world.lose(kept).await;
+    let log = backup.log();
+    assert!(log.is_some());
+    swap(&backup);
+    // Another program would mix the old write-ahead log with the new file as well.
+    eventually("the nodes set the old log aside", async || {
+        backup.log() != log
+    })
+    .await;
+    world.sql(&lost.revoke());
+    world.goes_on(lost).await;
+    assert_eq!(world.sql("PRAGMA integrity_check").trim(), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_moved_into_the_place_of_the_file() {
+    swapped(Backup::move_there).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_is_removed_and_a_backup_copied_to_its_place() {
+    swapped(Backup::remove_and_copy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_the_database_is_removed_and_a_backup_copied_to_its_place() {
+    swapped(Backup::remove_all_and_copy).await;
+}
+
+/// The most usual way to put a backup back: inode and time of birth are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_copied_over_the_file_while_no_node_runs() {
+    let world = World::on(Cold::sqlite()).await;
+    let kept = world.kept().await;
+    let backup = Backup::of(&world.service);
+    let lost = world.lose(kept).await;
+    let service = stopped(world).await;
+    backup.overwrite();
+    service.cold.sql(&lost.revoke());
+    let (here, there) = (service.node().await, service.node().await);
+    lost.believed_by(&[&here, &there]).await;
+}
+
+/// The old write-ahead log, of nodes that were killed, still lies beside the new file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_belongs_to_another_file_is_refused_at_the_start() {
+    let world = World::on(Cold::sqlite()).await;
+    let kept = world.kept().await;
+    let backup = Backup::of(&world.service);
+    let lost = world.lose(kept).await;
+    let log = fs::read(backup.beside("-wal")).unwrap();
+    assert!(!log.is_empty());
+    let service = stopped(world).await;
+    fs::write(backup.beside("-wal"), &log).unwrap();
+    // For a later tick of the clock that files have.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    backup.move_there();
+    let error = Tiers::<Basket>::open(service.config(), service.keys())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("SQLite would mix the two"), "{error}");
+    // What the message says.
+    fs::remove_file(backup.beside("-wal")).unwrap();
+    service.cold.sql(&lost.revoke());
+    let (here, there) = (service.node().await, service.node().await);
+    lost.believed_by(&[&here, &there]).await;
+}
+
+/// Nobody is told that something was written which is in no database.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_is_acknowledged_that_went_to_the_replaced_file() {
+    let world = World::on(Cold::sqlite()).await;
+    let backup = Backup::of(&world.service);
+    let writing = {
+        let node = world.here.clone();
+        tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for _ in 0..2000 {
+                if let Ok(issued) = node.login(Login::guest()).await {
+                    acknowledged.push(issued.session.id());
+                }
+            }
+            acknowledged
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before: i64 = world
+        .sql("SELECT count(*) FROM sessions")
+        .trim()
+        .parse()
+        .unwrap();
+    backup.move_there();
+    let acknowledged = writing.await.unwrap();
+    let kept: usize = world
+        .sql("SELECT count(*) FROM sessions")
+        .trim()
+        .parse()
+        .unwrap();
+    // Those before the swap are lost, as is right; each after it is there.
+    let after = acknowledged.len() - usize::try_from(before).unwrap();
+    assert!(
+        kept > 0 && kept.abs_diff(after) <= after,
+        "{kept} of {after}"
+    );
+    let last = acknowledged.last().unwrap();
+    let there = world.sql(&format!(
+        "SELECT count(*) FROM sessions WHERE id = '{last}'"
+    ));
+    assert_eq!(there.trim(), "1");
+}
+
+/// The service without its nodes, which have closed the file.
+async fn stopped(world: World) -> Service {
+    let World {
+        service,
+        here,
+        there,
+    } = world;
+    for node in [here, there] {
+        assert!(node.shutdown(Duration::from_secs(10)).await);
+    }
+    let log = PathBuf::from(format!(
+        "{}-wal",
+        service.cold.url().trim_start_matches("sqlite://")
+    ));
+    // The last connection that closes removes it.
+    eventually("the file is closed", async || !log.exists()).await;
+    service
+}

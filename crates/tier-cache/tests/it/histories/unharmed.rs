@@ -1,0 +1,188 @@
+//! What looks like going back and is not costs one refill of the caches at most; and what was refused
+//! without need is not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use testbed::Cluster;
+use tier_cache::cold::{ColdStore as _, Mark, PostgresStore};
+use tier_cache::{Login, Refusal, Tiers};
+
+use super::{Known, World, must_refuse, must_serve};
+use crate::support::{Basket, Cold, Service, eventually, on_both};
+
+/// Nobody gets a wrong answer while these run.
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_of_the_tables_refuses_nobody() {
+    for upkeep in [
+        "VACUUM FULL sessions",
+        "VACUUM FULL; REINDEX DATABASE CONCURRENTLY NAME",
+        "CLUSTER sessions USING sessions_pkey",
+        "REINDEX TABLE sessions",
+        "ALTER TABLE sessions SET UNLOGGED",
+        "ALTER TABLE sessions SET UNLOGGED; ALTER TABLE sessions SET LOGGED",
+        "ANALYZE; VACUUM FREEZE",
+        "SELECT sessions_renumber()",
+    ] {
+        let world = World::on(Cold::postgres()).await;
+        let user = world.service.cold.add_user("ada");
+        let issued = Known::of(world.here.login(Login::user(user)).await.unwrap());
+        let revoked = Known::of(world.here.login(Login::user(user)).await.unwrap());
+        world.here.revoke(revoked.id).await.unwrap();
+        let asking = {
+            let (node, access) = (world.there.clone(), issued.access.clone());
+            tokio::spawn(async move {
+                for _ in 0..300 {
+                    node.find(access.clone()).await?;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok::<(), Refusal>(())
+            })
+        };
+        world.sql(&upkeep.replace("NAME", world.database().name()));
+        asking
+            .await
+            .unwrap()
+            .unwrap_or_else(|refusal| panic!("{upkeep}: {refusal}"));
+        for node in [&world.here, &world.there] {
+            must_serve(node, &issued).await;
+            must_refuse(node, &revoked, &Refusal::Revoked).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_restart_of_the_server_costs_one_refill() {
+    let cluster = Cluster::start();
+    let world = World::in_cluster(&cluster).await;
+    let issued = Known::of(world.here.login(Login::guest()).await.unwrap());
+    let revoked = Known::of(world.here.login(Login::guest()).await.unwrap());
+    world.here.revoke(revoked.id).await.unwrap();
+    cluster.stop();
+    cluster.restart();
+    let later = world.service.node().await;
+    for node in [&world.here, &world.there, &later] {
+        must_serve(node, &issued).await;
+        must_refuse(node, &revoked, &Refusal::Revoked).await;
+    }
+}
+
+/// In the middle of requests, and of a transaction that has been open for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lineage_begun_by_hand_refuses_nobody_although_transactions_are_open() {
+    let cluster = Cluster::builder()
+        .config("max_prepared_transactions", "2")
+        .start();
+    let world = World::in_cluster(&cluster).await;
+    world.sql("CREATE TABLE t (a int)");
+    world.sql("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'open'");
+    let mut issued = Vec::new();
+    for _ in 0..20 {
+        issued.push(world.login().await);
+    }
+    let asking = {
+        let node = world.there.clone();
+        let tokens: Vec<_> = issued.iter().map(|issued| issued.access.clone()).collect();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                for token in &tokens {
+                    node.find(token.clone()).await?;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok::<(), Refusal>(())
+        })
+    };
+    for _ in 0..5 {
+        world.sql("SELECT sessions_begin_lineage()");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    asking.await.unwrap().unwrap();
+    for node in [&world.here, &world.there] {
+        for issued in &issued {
+            must_serve(node, issued).await;
+        }
+    }
+    world.sql("ROLLBACK PREPARED 'open'");
+}
+
+/// Marks of another server lie in the future of this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_come_from_another_server_need_nothing_done() {
+    let service = Service::without_redis(Cold::postgres());
+    let store = Arc::new(PostgresStore::open(&service.config().cold).unwrap());
+    store.migrate().await.unwrap();
+    let here = service.node().await;
+    let issued = Known::of(here.login(Login::guest()).await.unwrap());
+    let id = issued.id;
+    service.cold.sql(&format!(
+        "SET session_replication_role = replica; ALTER TABLE sessions DISABLE TRIGGER USER; \
+         UPDATE sessions SET version = 7, changed_at_mark = 1000000000000 WHERE id = '{id}'; \
+         INSERT INTO session_tombstones (id, mark) VALUES (gen_random_uuid(), 1000000000000), ('{id}', 1); \
+         UPDATE session_history SET tombstones_since = 1000000000000; \
+         SELECT sessions_install_triggers()"
+    ));
+    let changes = store.changes(Mark::ZERO, 10).await.unwrap();
+    assert!(changes.moved.is_some());
+    let later = service.node().await;
+    for node in [&here, &later] {
+        must_serve(node, &issued).await;
+        assert!(node.health().is_trusting());
+    }
+    service.cold.sql(&format!(
+        "UPDATE sessions SET is_active = false WHERE id = '{id}'"
+    ));
+    for node in [&here, &later] {
+        must_refuse(node, &issued, &Refusal::Revoked).await;
+    }
+}
+
+on_both!(
+    a_token_that_is_taken_away_and_given_back_is_good_at_once,
+    traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm,
+);
+
+async fn a_token_that_is_taken_away_and_given_back_is_good_at_once(cold: Cold) {
+    let world = World::on(cold).await;
+    let issued = Known::of(world.here.login(Login::guest()).await.unwrap());
+    let id = issued.id;
+    world.sql("CREATE TABLE kept AS SELECT id, access_jti FROM sessions");
+    world.sql(&format!(
+        "UPDATE sessions SET access_jti = NULL WHERE id = '{id}'"
+    ));
+    for node in [&world.here, &world.there] {
+        must_refuse(node, &issued, &Refusal::Replaced).await;
+    }
+    world.sql(&format!(
+        "UPDATE sessions SET access_jti = (SELECT access_jti FROM kept) WHERE id = '{id}'"
+    ));
+    for node in [&world.here, &world.there] {
+        has_polled(node).await;
+        // Not only after the half minute for which nodes remember refused tokens.
+        node.find(issued.access.clone()).await.unwrap();
+    }
+}
+
+/// Waits for a poll that begins after this is called, and ends.
+async fn has_polled(node: &Tiers<Basket>) {
+    let start = Instant::now();
+    eventually("a poll", async || {
+        let since = start.elapsed().as_millis() as u64;
+        node.health().feed_lag_ms.is_some_and(|lag| lag < since)
+    })
+    .await;
+}
+
+async fn traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm(cold: Cold) {
+    let world = World::on(cold).await;
+    let issued = Known::of(world.here.login(Login::guest()).await.unwrap());
+    world.sql("UPDATE session_history SET tombstones_since = 1000000000000");
+    eventually("it is mended", async || {
+        world.sql("SELECT tombstones_since < 1000000000000 FROM session_history WHERE tombstones_since < 1000000000000") != ""
+    })
+    .await;
+    for node in [&world.here, &world.there] {
+        must_serve(node, &issued).await;
+        eventually("it trusts its caches", async || node.health().is_trusting()).await;
+    }
+}
