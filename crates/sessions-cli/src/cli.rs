@@ -61,6 +61,7 @@ pub(crate) enum Command {
     List(List),
     Stats(Stats),
     WarmUp(WarmUp),
+    InvalidateCaches(InvalidateCaches),
 }
 
 /// Shows what each tier holds of a session, and whether a node would believe Redis.
@@ -178,6 +179,23 @@ pub(crate) struct WarmUp {
     pub(crate) per_second: u32,
 }
 
+/// Has every node, and Redis, forget what is cached. No session ends: each is read from the database
+/// once more.
+///
+/// For use after a restore of which nodes may not notice by themselves: see the page on backups in
+/// the documentation. It begins a new lineage in the database. It can be run at any time, under
+/// load and while transactions are open, and needs no root key.
+#[derive(Debug, Args)]
+pub(crate) struct InvalidateCaches {
+    /// Wait until every node has done so
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Reads what the command is told.
 ///
 /// # Errors
@@ -191,7 +209,8 @@ pub(crate) fn read() -> Result<Cli, ExitCode> {
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let subcommands = "say what to do: inspect, revoke, list, stats or warm-up";
+            let subcommands =
+                "say what to do: inspect, revoke, list, stats, warm-up or invalidate-caches";
             Failure::misused(format_args!("{subcommands} (--help says more)")).told()
         }
         _ => {

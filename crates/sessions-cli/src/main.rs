@@ -1,5 +1,5 @@
-//! An operator's command over the tiers of a service: `sessions inspect`, `revoke`, `list`, `stats`
-//! and `warm-up`.
+//! An operator's command over the tiers of a service: `sessions inspect`, `revoke`, `list`, `stats`,
+//! `warm-up` and `invalidate-caches`.
 //!
 //! It opens the same tiers as a node of the service, but changes no schema, prunes nothing and
 //! serves nobody.
@@ -14,12 +14,14 @@
 //! | `list.rs` | a user's sessions |
 //! | `stats.rs` | how much each tier holds |
 //! | `warm_up.rs`, `progress.rs` | fills Redis, and tells how far it has come |
+//! | `invalidate_caches.rs` | has all nodes forget what they cache |
 //! | `output.rs` | what is printed, and how times and strangers' texts are |
 //! | `failure.rs` | why the command fails, and with which exit code |
 
 mod cli;
 mod failure;
 mod inspect;
+mod invalidate_caches;
 mod list;
 mod opening;
 mod output;
@@ -69,6 +71,7 @@ async fn run(Cli { place, command }: Cli) -> Result<(), Failure> {
         Command::List(asked) => list::run(&place, asked).await,
         Command::Stats(asked) => stats::run(&place, asked).await,
         Command::WarmUp(asked) => warm_up::run(&place, asked).await,
+        Command::InvalidateCaches(asked) => invalidate_caches::run(&place, asked).await,
     }
 }
 

@@ -126,6 +126,18 @@ impl Cluster {
         self.postmaster.put_back(&copy.folder).or_fail();
     }
 
+    /// What the server has logged since it was started last.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    #[track_caller]
+    pub fn log(&self) -> String {
+        let log = fs::read_to_string(self.postmaster.folder().join("log"));
+        log.map_err(Error::because("cannot read the server's log"))
+            .or_fail()
+    }
+
     /// Makes the server go silent (SIGSTOP) with its connections open, and returns when it has.
     pub fn pause(&self) {
         self.postmaster.pause();

@@ -3,6 +3,7 @@
 //! `cargo run -q -p testbed -- cargo test -p sessions-cli` runs these beside a PostgreSQL.
 
 mod inspect;
+mod invalidate_caches;
 mod list;
 mod revoke;
 mod stats;

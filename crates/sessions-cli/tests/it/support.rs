@@ -97,7 +97,18 @@ impl Service {
         self.node_within(None).await
     }
 
+    /// A node whose feed polls all the time.
+    pub(crate) async fn polling_node(&self) -> Node {
+        let mut config = self.config(None);
+        config.fence.poll_interval = Duration::from_millis(50);
+        Self::open(config).await
+    }
+
     pub(crate) async fn node_within(&self, namespace: Option<&str>) -> Node {
+        Self::open(self.config(namespace)).await
+    }
+
+    fn config(&self, namespace: Option<&str>) -> TierConfig {
         let mut config = TierConfig::default();
         config.cold.url = self.url();
         config.cold.namespace = namespace.map(|name| name.parse().expect("a name"));
@@ -109,6 +120,10 @@ impl Service {
         config.warm.connect_timeout = Duration::from_secs(10);
         config.fence.staleness_bound = Duration::from_secs(24 * 60 * 60);
         config.fence.poll_interval = Duration::from_secs(60 * 60);
+        config
+    }
+
+    async fn open(config: TierConfig) -> Node {
         let key = SecretKey::new(KEY).expect("it is long enough");
         let opened = Tiers::open(config, TokenKeys::new(&key)).await;
         opened.expect("the tiers open")

@@ -62,13 +62,9 @@ impl FileId {
 }
 
 impl fmt::Display for FileId {
+    /// Without the device, whose number may be another after the machine was started anew.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            device,
-            inode,
-            born,
-        } = self;
-        write!(f, "{device}:{inode}:{born}")
+        write!(f, "{}:{}", self.inode, self.born)
     }
 }
 

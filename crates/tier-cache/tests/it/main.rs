@@ -18,6 +18,7 @@ mod namespaces;
 mod notify;
 mod outage;
 mod pipelines;
+mod plans;
 mod promotion;
 mod pruning;
 mod races;
