@@ -1,6 +1,9 @@
 //! The database: one session's row, transactions that overlap, and snapshots with their marks; and
-//! how it loses its last commits, and begins a new lineage.
+//! how it notices that it went back, and begins a new lineage.
 
+use crate::history::{History, Identity};
+use crate::loss::{Copy, Fork};
+use crate::promise::Promise;
 use crate::{Rule, Step, World};
 
 /// What a transaction makes of the session.
@@ -21,60 +24,73 @@ pub(crate) struct Row {
     pub(crate) changed_at: u8,
 }
 
+impl Row {
+    /// The change that makes a difference.
+    pub(crate) fn other(self) -> Change {
+        match self.valid {
+            true => Change::Revoke,
+            false => Change::Restore,
+        }
+    }
+
+    pub(crate) fn changed(self, change: Change, number: u8) -> Self {
+        Self {
+            version: self.version + 1,
+            valid: change == Change::Restore,
+            changed_at: number,
+        }
+    }
+}
+
 /// What a reader sees, and the mark: every change numbered below it is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Snapshot {
     pub(crate) row: Row,
     pub(crate) mark: u8,
     pub(crate) lineage: u8,
-    /// How often commits had been lost, which no node knows.
-    pub(crate) losses: u8,
+    /// Changes numbered below this are told to nobody.
+    pub(crate) begins: u8,
+    /// The stretch of history that it is of, which no node knows.
+    pub(crate) line: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Transaction {
+pub(crate) struct Transaction {
     number: u8,
-    change: Option<Change>,
-}
-
-/// A revocation that was committed, and not lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Revocation {
-    pub(crate) version: u8,
-    /// How often commits had been lost by then.
-    pub(crate) losses: u8,
-    /// Ticks since; what is older than B is just that.
-    pub(crate) age: u8,
-}
-
-/// What a backup or a standby has, to go on from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Copy {
-    next: u8,
-    row: Row,
-    changes: u8,
-    /// How many of the revocations it has.
-    revocations: usize,
+    pub(crate) change: Option<Change>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Database {
-    next: u8,
-    row: Row,
-    open: Vec<Transaction>,
-    changes: u8,
-    lineage: u8,
-    losses: u8,
-    /// It runs where its lineage was not begun, and says so.
-    pub(crate) moved: bool,
-    copies: Vec<Copy>,
-    pub(crate) revocations: Vec<Revocation>,
-    /// Everything that it ever was, to any reader; sorted.
+    pub(crate) next: u8,
+    pub(crate) row: Row,
+    pub(crate) open: Vec<Transaction>,
+    /// How many transactions began in the history that goes on, and how often they changed the row.
+    pub(crate) begun: u8,
+    pub(crate) changes: u8,
+    /// What it stores of its history, what it is now, and what is in the unlogged table.
+    pub(crate) history: History,
+    pub(crate) identity: Identity,
+    pub(crate) crash_marker: Option<u8>,
+    /// How many lineages there were; a new one is none of them.
+    lineages: u8,
+    /// How often it went back, what it may go back to, and from which of that on by a crash.
+    pub(crate) lost: u8,
+    pub(crate) copies: Vec<Copy>,
+    pub(crate) on_disk: usize,
+    pub(crate) fork: Option<Fork>,
+    /// Everything that it and its fork ever were, to any reader; sorted.
     pub(crate) past: Vec<Snapshot>,
+    pub(crate) line: u8,
+    pub(crate) promise: Promise,
 }
 
 impl Database {
     pub(crate) fn new(world: &World) -> Self {
+        let identity = Identity {
+            run: 0,
+            incarnation: 0,
+        };
         let mut database = Self {
             next: 2,
             row: Row {
@@ -83,13 +99,23 @@ impl Database {
                 changed_at: 1,
             },
             open: Vec::new(),
+            begun: 0,
             changes: 0,
-            lineage: 0,
-            losses: 0,
-            moved: false,
+            history: History {
+                lineage: 0,
+                identity,
+                begins: 0,
+            },
+            identity,
+            crash_marker: Some(0),
+            lineages: 1,
+            lost: 0,
             copies: Vec::new(),
-            revocations: Vec::new(),
+            on_disk: 0,
+            fork: None,
             past: Vec::new(),
+            line: 0,
+            promise: Promise::new(),
         };
         database.copy(world);
         database.remember(world);
@@ -105,31 +131,33 @@ impl Database {
         Snapshot {
             row: self.row,
             mark,
-            lineage: self.lineage,
-            losses: self.losses,
+            lineage: self.history.lineage,
+            begins: self.history.begins,
+            line: self.line,
         }
     }
 
+    /// Whether it says, in the same snapshot, that commits may have been lost.
+    pub(crate) fn moved(&self, world: &World) -> bool {
+        let mark = self.snapshot(world).mark;
+        self.history
+            .is_of_another(world, self.identity, self.crash_marker, mark)
+    }
+
     pub(crate) fn steps(&self, world: &World, steps: &mut Vec<Step>) {
-        if self.next < 2 + world.transactions {
+        if self.begun < world.transactions {
             steps.push(Step::Begin);
         }
         let locked = self.open.iter().any(|open| open.change.is_some());
         for open in &self.open {
             steps.push(Step::Commit(open.number));
             if !locked && self.changes < world.changes {
-                steps.push(Step::Change(
-                    open.number,
-                    if self.row.valid {
-                        Change::Revoke
-                    } else {
-                        Change::Restore
-                    },
-                ));
+                steps.push(Step::Change(open.number, self.row.other()));
             }
         }
-        if self.losses < world.losses {
-            steps.extend((0..self.copies.len()).map(Step::Lose));
+        self.losses(world, steps);
+        if self.moved(world) {
+            steps.push(Step::Renew);
         }
     }
 
@@ -138,6 +166,7 @@ impl Database {
             number: self.next,
             change: None,
         });
+        self.begun += 1;
         self.next += 1;
         self.remember(world);
     }
@@ -152,76 +181,39 @@ impl Database {
         let at = self.open.iter().position(|open| open.number == number);
         let transaction = self.open.remove(at.expect("it is open"));
         if let Some(change) = transaction.change {
-            self.row = Row {
-                version: self.row.version + 1,
-                valid: change == Change::Restore,
-                changed_at: number,
-            };
+            self.row = self.row.changed(change, number);
             if change == Change::Revoke {
-                self.revoked();
+                self.promise.revoked(self.line, self.row.version);
             }
         }
         self.copy(world);
         self.remember(world);
     }
 
-    /// Goes on from a copy: what was committed after it is lost, what was open is undone, and the
-    /// numbers are given out again.
-    pub(crate) fn lose(&mut self, world: &World, copy: usize) {
-        let copy = self.copies[copy].clone();
-        self.next = copy.next;
-        self.row = copy.row;
-        self.changes = copy.changes;
-        self.open.clear();
-        self.losses += 1;
-        self.moved = true;
-        self.revocations.truncate(copy.revocations);
-        if !self.row.valid {
-            // What made it valid again is lost: this is what revokes it.
-            self.revoked();
-        }
-        self.copies.clear();
-        self.copy(world);
-        self.remember(world);
-    }
-
-    /// Whoever notices begins a new lineage; whoever comes second finds it done.
+    /// Begins a new lineage, on what the database is now.
     pub(crate) fn renew_lineage(&mut self, world: &World) {
-        self.moved = false;
-        self.lineage += 1;
+        // The renewing transaction's own number would be `next`. The model gives it to the next
+        // transaction as well, which is no better.
+        let begins = match world.keeps(Rule::HistoryBegins) {
+            true => self.snapshot(world).mark,
+            false => self.next,
+        };
+        self.history = History {
+            lineage: self.lineages,
+            identity: self.identity,
+            begins,
+        };
+        self.crash_marker = Some(self.lineages);
+        self.lineages += 1;
+        self.copy(world);
         self.remember(world);
     }
 
-    fn revoked(&mut self) {
-        self.revocations.push(Revocation {
-            version: self.row.version,
-            losses: self.losses,
-            age: 0,
-        });
+    pub(crate) fn remember(&mut self, world: &World) {
+        self.remember_one(self.snapshot(world));
     }
 
-    fn copy(&mut self, world: &World) {
-        if self.losses < world.losses {
-            let copy = Copy {
-                next: self.next,
-                row: self.row,
-                changes: self.changes,
-                revocations: self.revocations.len(),
-            };
-            if self.copies.last() != Some(&copy) {
-                self.copies.push(copy);
-            }
-        }
-    }
-
-    pub(crate) fn tick(&mut self, world: &World) {
-        for revocation in &mut self.revocations {
-            revocation.age = (revocation.age + 1).min(world.bound + 1);
-        }
-    }
-
-    fn remember(&mut self, world: &World) {
-        let snapshot = self.snapshot(world);
+    pub(crate) fn remember_one(&mut self, snapshot: Snapshot) {
         if let Err(place) = self.past.binary_search(&snapshot) {
             self.past.insert(place, snapshot);
         }

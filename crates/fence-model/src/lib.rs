@@ -16,12 +16,17 @@
 //! | `lib.rs` | the world, its steps, and what must hold |
 
 mod database;
+mod history;
+mod loss;
 mod node;
+mod promise;
 
 use stateright::{Model, Property};
 
 use crate::database::{Change, Database};
 use crate::node::{Node, NodeStep};
+
+pub use crate::loss::Loss;
 
 /// The property that all of it is for.
 pub const LATE: &str = "no session is served later than B after its revocation";
@@ -40,8 +45,12 @@ pub struct World {
     pub transactions: u8,
     /// How often they change the session, between them.
     pub changes: u8,
-    /// How often the database loses its last commits, as many as it likes.
+    /// How often the database goes back to an earlier state of itself, any it likes.
     pub losses: u8,
+    /// In which ways it goes back.
+    pub goes_back: &'static [Loss],
+    /// How often a copy that goes on beside the database changes the session; 0 if none does.
+    pub fork_changes: u8,
     /// Whether nodes may start again, or lose track.
     pub restarts: bool,
     /// Whether nodes hear pushes.
@@ -75,11 +84,22 @@ pub enum Rule {
     Generation,
     /// A node that starts over in another lineage drops its floors last, after the hot tier.
     FloorsLast,
+    /// The feed's answer asks for the crash marker, which every crash recovery removes.
+    CrashMarker,
+    /// The feed's answer compares server, timeline and start time with the lineage's.
+    Run,
+    /// The feed's answer compares the tables and triggers themselves with the lineage's.
+    Incarnation,
+    /// A copy that is neither a standby nor the primary itself answers in another lineage.
+    CopyMoved,
+    /// A lineage begins at the oldest transaction in progress; without this, at the number of the
+    /// one that renews it.
+    HistoryBegins,
 }
 
 impl Rule {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Floor,
         Self::Mark,
         Self::OldestInProgress,
@@ -91,6 +111,11 @@ impl Rule {
         Self::Lineage,
         Self::Generation,
         Self::FloorsLast,
+        Self::CrashMarker,
+        Self::Run,
+        Self::Incarnation,
+        Self::CopyMoved,
+        Self::HistoryBegins,
     ];
 }
 
@@ -103,16 +128,29 @@ impl World {
             transactions: 2,
             changes: 2,
             losses: 0,
+            goes_back: &[],
+            fork_changes: 0,
             restarts: true,
             push: true,
             broken: None,
         }
     }
 
-    /// One whose database loses its last commits.
-    pub fn lossy() -> Self {
+    /// One whose database goes back once, in one of these ways.
+    pub fn goes_back(ways: &'static [Loss]) -> Self {
         Self {
             losses: 1,
+            goes_back: ways,
+            restarts: false,
+            push: false,
+            ..Self::small()
+        }
+    }
+
+    /// One in which a copy of the database is promoted, while the database lives on.
+    pub fn forks() -> Self {
+        Self {
+            fork_changes: 1,
             restarts: false,
             push: false,
             ..Self::small()
@@ -155,7 +193,13 @@ pub enum Step {
     /// An open transaction commits.
     Commit(u8),
     /// The database goes on from a copy of itself that lacks the last commits.
-    Lose(usize),
+    Lose(Loss, usize),
+    /// Another node notices that, and begins a new lineage.
+    Renew,
+    /// A copy of the database is promoted beside it.
+    Promote(usize),
+    /// What was promoted, or the old primary after a failover, changes the session.
+    Fork(Change),
     /// A node does something.
     Node(usize, NodeStep),
 }
@@ -187,13 +231,16 @@ impl Model for World {
         let mut next = last.clone();
         match step {
             Step::Tick => {
-                next.database.tick(self);
+                next.database.promise.tick(self);
                 next.nodes.iter_mut().for_each(|node| node.tick(self));
             }
             Step::Begin => next.database.begin(self),
             Step::Change(transaction, change) => next.database.change(transaction, change),
             Step::Commit(transaction) => next.database.commit(self, transaction),
-            Step::Lose(copy) => next.database.lose(self, copy),
+            Step::Lose(loss, copy) => next.database.lose(self, loss, copy),
+            Step::Renew => next.database.renew_lineage(self),
+            Step::Promote(copy) => next.database.promote(self, copy),
+            Step::Fork(change) => next.database.fork_changes(change),
             Step::Node(index, step) => node::take(self, &mut next, index, step),
         }
         Some(next)

@@ -14,8 +14,8 @@ pub(crate) struct Record {
     valid: bool,
     as_of: u8,
     lineage: u8,
-    /// How often commits had been lost when it was read, which no node knows.
-    losses: u8,
+    /// The stretch of history that it is of, which no node knows.
+    line: u8,
 }
 
 impl From<Snapshot> for Record {
@@ -25,7 +25,7 @@ impl From<Snapshot> for Record {
             valid: snapshot.row.valid,
             as_of: snapshot.mark,
             lineage: snapshot.lineage,
-            losses: snapshot.losses,
+            line: snapshot.line,
         }
     }
 }
@@ -48,7 +48,7 @@ enum Poll {
         age: u8,
         snapshot: Snapshot,
     },
-    /// It was of another lineage. Nothing is trusted or followed; the hot tier does not know yet.
+    /// It is not believed. Nothing is trusted or followed; the hot tier does not know yet.
     Doubted,
     /// The hot tier is cleared. The floors still stand.
     Cleared,
@@ -137,7 +137,7 @@ pub enum NodeStep {
     Ask,
     /// The database answers the feed; or says that it has moved, and is given a new lineage.
     Answer,
-    /// The answer is of another lineage: trust and follow nothing any more.
+    /// The answer is not to be believed: trust and follow nothing any more.
     Doubt,
     /// Then clear the hot tier.
     Clear,
@@ -200,7 +200,7 @@ impl Node {
         match self.poll {
             Poll::Idle => steps.push(NodeStep::Ask),
             Poll::Asked { .. } => steps.push(NodeStep::Answer),
-            Poll::Answered { snapshot, .. } if !self.follows(snapshot.lineage) => {
+            Poll::Answered { snapshot, .. } if !self.believes(snapshot) => {
                 steps.push(NodeStep::Doubt);
             }
             Poll::Answered { snapshot, .. } => {
@@ -254,6 +254,11 @@ impl Node {
     /// At the first poll after a start it follows whatever it is told.
     fn follows(&self, lineage: u8) -> bool {
         self.cursor == 0 || self.lineage == Some(lineage)
+    }
+
+    /// Not one of another lineage, and none from before what it has seen.
+    fn believes(&self, snapshot: Snapshot) -> bool {
+        self.follows(snapshot.lineage) && snapshot.mark >= self.cursor
     }
 
     fn admits(&self, world: &World, record: Record) -> bool {

@@ -1,7 +1,6 @@
 //! What each step of a node does.
 
 use super::{Answer, Load, Node, NodeStep, Poll, Record, Request};
-use crate::database::Revocation;
 use crate::{Rule, State, World};
 
 pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeStep) {
@@ -14,7 +13,7 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
     match step {
         NodeStep::Ask => node.poll = Poll::Asked { age: 0 },
         NodeStep::Answer => {
-            if database.moved {
+            if database.moved(world) {
                 // The question is asked anew, and counts from when it was asked first.
                 database.renew_lineage(world);
             } else if let Poll::Asked { age } = node.poll {
@@ -22,6 +21,13 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
             }
         }
         NodeStep::Doubt => {
+            if let Poll::Answered { snapshot, .. } = node.poll
+                && node.follows(snapshot.lineage)
+                && snapshot.lineage == database.history.lineage
+            {
+                // Its mark lies below one seen. (The code renews just before it asks anew.)
+                database.renew_lineage(world);
+            }
             node.trust = 0;
             node.lineage = None;
             if !world.keeps(Rule::FloorsLast) {
@@ -44,6 +50,7 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
                 if let NodeStep::StartOver(mark) = step {
                     since = mark;
                 }
+                since = since.max(snapshot.begins);
                 if since > node.cursor || node.cursor == 0 {
                     node.move_since(since);
                     node.clear();
@@ -205,16 +212,16 @@ pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeSte
 
 /// A request is given the session.
 fn serve(world: &World, state: &mut State, record: Record) {
-    let late = |revocation: &Revocation| {
-        let lacks = revocation.losses > record.losses || revocation.version > record.version;
-        lacks && revocation.age > world.bound
-    };
-    state.served_late |= record.valid && state.database.revocations.iter().any(late);
+    let promise = &state.database.promise;
+    state.served_late |= record.valid && promise.is_broken_by(world, record.line, record.version);
 }
 
 /// Whether a poll and a load that succeed bring a valid session into the hot tier, to be served
 /// from there.
 pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
+    if !state.database.row.valid {
+        return true;
+    }
     let mut state = state.clone();
     // An answer may be lost on its way; one that has come is taken to its end, with nothing between.
     match state.nodes[index].poll {
@@ -224,11 +231,12 @@ pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
     }
     state.nodes[index].load = Load::Idle;
     state.nodes[index].request = Request::Idle;
+    let mut renewed = false;
     loop {
         let poll = match state.nodes[index].poll {
             Poll::Idle => NodeStep::Ask,
             Poll::Asked { .. } => NodeStep::Answer,
-            Poll::Answered { snapshot, .. } if state.nodes[index].follows(snapshot.lineage) => {
+            Poll::Answered { snapshot, .. } if state.nodes[index].believes(snapshot) => {
                 NodeStep::Raise
             }
             Poll::Answered { .. } => NodeStep::Doubt,
@@ -236,6 +244,13 @@ pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
             Poll::Cleared => NodeStep::ForgetAll,
             Poll::Raised { .. } => NodeStep::Trust,
         };
+        if poll == NodeStep::Answer && state.database.moved(world) {
+            // A poll renews the lineage once; if that does not help, it fails.
+            if renewed {
+                return false;
+            }
+            renewed = true;
+        }
         take(world, &mut state, index, poll);
         if poll == NodeStep::Trust {
             break;
@@ -251,9 +266,8 @@ pub(crate) fn recovers(world: &World, state: &State, index: usize) -> bool {
         take(world, &mut state, index, step);
     }
     let node = &state.nodes[index];
-    let hot = node
-        .hot
-        .is_some_and(|hot| hot.admitted && hot.current && hot.record.valid);
-    let valid = state.database.snapshot(world).row.valid;
-    !valid || (hot && node.trust > 0)
+    node.trust > 0
+        && node
+            .hot
+            .is_some_and(|hot| hot.admitted && hot.current && hot.record.valid)
 }
