@@ -95,7 +95,7 @@ impl Database {
             next: 2,
             row: Row {
                 version: 1,
-                valid: true,
+                valid: !world.revoked,
                 changed_at: 1,
             },
             open: Vec::new(),
@@ -117,6 +117,9 @@ impl Database {
             line: 0,
             promise: Promise::new(),
         };
+        if world.revoked {
+            database.promise.revoked(0, 1);
+        }
         database.copy(world);
         database.remember(world);
         database

@@ -23,10 +23,12 @@ mod promise;
 
 use stateright::{Model, Property};
 
-use crate::database::{Change, Database};
-use crate::node::{Node, NodeStep};
+use crate::database::Database;
+use crate::node::Node;
 
+pub use crate::database::Change;
 pub use crate::loss::Loss;
+pub use crate::node::NodeStep;
 
 /// The property that all of it is for.
 pub const LATE: &str = "no session is served later than B after its revocation";
@@ -41,6 +43,8 @@ pub struct World {
     pub nodes: usize,
     /// B, in ticks.
     pub bound: u8,
+    /// Whether the session is revoked at the start; the first change makes it valid.
+    pub revoked: bool,
     /// Transactions that begin.
     pub transactions: u8,
     /// How often they change the session, between them.
@@ -125,6 +129,7 @@ impl World {
         Self {
             nodes: 1,
             bound: 1,
+            revoked: false,
             transactions: 2,
             changes: 2,
             losses: 0,
@@ -137,7 +142,7 @@ impl World {
     }
 
     /// One whose database goes back once, in one of these ways.
-    pub fn goes_back(ways: &'static [Loss]) -> Self {
+    pub fn going_back(ways: &'static [Loss]) -> Self {
         Self {
             losses: 1,
             goes_back: ways,
@@ -148,7 +153,7 @@ impl World {
     }
 
     /// One in which a copy of the database is promoted, while the database lives on.
-    pub fn forks() -> Self {
+    pub fn forking() -> Self {
         Self {
             fork_changes: 1,
             restarts: false,

@@ -22,6 +22,11 @@ pub enum Loss {
     Restore,
 }
 
+impl Loss {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Crash, Self::PutBack, Self::FailOver, Self::Restore];
+}
+
 /// What a backup, a dump or a standby has, to go on from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Copy {
