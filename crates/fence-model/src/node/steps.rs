@@ -1,6 +1,7 @@
 //! What each step of a node does.
 
-use super::{Answer, Load, Node, NodeStep, Poll, Record, Request};
+use super::parts::{Answer, Load, Poll, Record, Request};
+use super::{Node, NodeStep};
 use crate::{Rule, State, World};
 
 pub(crate) fn take(world: &World, state: &mut State, index: usize, step: NodeStep) {
