@@ -3,16 +3,41 @@
 //! The world is small: one session and a few transactions; its clock has no end, since only ages up
 //! to B matter. Within it anything may happen at any time: transactions overlap and commit in any
 //! order, polls and loads take as long as they like or fail, nodes stand still, start again, lose
-//! track, forget floors; and the database may lose its last commits, after which it gives out the
-//! same numbers again for something else. Redis and replicas
-//! are as bad as can be: a read of either may answer with **anything the database ever was**,
-//! which is more than losing, delaying, duplicating and resurrecting. So there are no messages
-//! between nodes to model: all that a node can hear of another is in that already.
+//! track, and forget floors.
+//!
+//! Redis and replicas are as bad as can be: a read of either may answer with **anything the
+//! database ever was**, which is more than losing, delaying, duplicating and resurrecting. So there
+//! are no messages between nodes to model: all that a node can hear of another is in that already.
+//!
+//! The database may go back to an earlier state of itself, in four ways ([`Loss`]). The state brings
+//! the row of `session_history` back with it. Nobody tells the nodes: the feed's answer compares the
+//! row with what the database is now. A copy of the database may also be promoted beside it, and
+//! answer reads of replicas.
+//!
+//! | in the model | stands for |
+//! |---|---|
+//! | a run | system identifier, timeline and start time of the server: one of them changes |
+//! | an incarnation | oid and file node of each table, version and state of each trigger: a restore changes one of them, and no value comes twice |
+//! | the crash marker | the unlogged table; a crash and a promotion empty it, a copy of files and a dump bring it back |
+//! | a copy | a backup of files, a dump, a standby, or what a crash left on disk: any commit or renewal, but a crash goes back no further than the last start |
+//! | [`Step::Renew`] | another node, which noticed first |
+//! | a renewal, in one step with the answer that asked for it | two transactions: another renewal in between makes the second do nothing, and is a schedule of its own |
+//! | a renewal without a number | one that takes the next number |
+//! | a row read from the primary before the renewal | presents the stored lineage, like the code at its most careless |
+//! | a mark below the node's cursor | a mark below any that the node has seen |
+//! | `begins` | `tombstones_since` of a lineage; a change below it is told to nobody |
+//! | a fork's change, in one step | a transaction of its own, numbered like one of ours |
+//! | a restore, in one step | all of its transactions; nobody reads tables that are half full |
 //!
 //! | file | says |
 //! |---|---|
 //! | `database.rs` | rows, transactions, snapshots and their marks |
-//! | `node.rs` | the steps of one node: feed, loads, gate, hot tier, requests |
+//! | `history.rs` | the row of `session_history`, and how going back is noticed |
+//! | `loss.rs` | ways of going back, copies, and a copy that goes on by itself |
+//! | `promise.rs` | which revocations hold in the history that goes on |
+//! | `node.rs` | what one node can do: feed, loads, gate, hot tier, requests |
+//! | `node/parts.rs` | what a node holds |
+//! | `node/steps.rs` | what each step does |
 //! | `lib.rs` | the world, its steps, and what must hold |
 
 mod database;
