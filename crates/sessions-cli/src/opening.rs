@@ -16,22 +16,26 @@ pub(crate) type Data = Box<RawValue>;
 
 /// What the service's configuration says, with what does not concern an operator switched off.
 pub(crate) fn config(place: &Place) -> Result<TierConfig, Failure> {
-    let mut config = TierConfig::load(place.config.as_deref()).map_err(Failure::misused)?;
-    if let Some(url) = &place.database {
-        config.cold.url = url.clone();
-    }
-    if let Some(url) = &place.redis {
-        config.warm.url = Some(url.clone()).filter(|url| !url.is_empty());
-    }
-    if let Some(name) = &place.namespace {
-        config.cold.namespace = Some(name.parse().map_err(Failure::misused)?);
-    }
-    // The truth is asked, nobody waits for news, and pruning is the nodes' work.
-    config.cold.replica_url = None;
-    config.cold.notify = false;
-    config.cold.prune_interval = Duration::from_secs(365 * 24 * 60 * 60);
-    config.validate().map_err(Failure::misused)?;
-    Ok(config)
+    let namespace = place.namespace.as_deref().map(str::parse).transpose();
+    let namespace = namespace.map_err(Failure::misused)?;
+    let change = |config: &mut TierConfig| {
+        if let Some(url) = &place.database {
+            config.cold.url = url.clone();
+        }
+        if let Some(url) = &place.redis {
+            config.warm.url = Some(url.clone()).filter(|url| !url.is_empty());
+        }
+        if namespace.is_some() {
+            config.cold.namespace = namespace;
+        }
+        // The truth is asked, nobody waits for news, and pruning is the nodes' work.
+        config.cold.replica_url = None;
+        config.cold.notify = false;
+        config.cold.prune_interval = Duration::from_secs(365 * 24 * 60 * 60);
+    };
+    TierConfig::default()
+        .overlaid_with(place.config.as_deref(), change)
+        .map_err(Failure::misused)
 }
 
 /// The root key that the operator gives.

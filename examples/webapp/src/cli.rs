@@ -114,19 +114,19 @@ fn reauthenticate_after(text: &str) -> Result<Duration, humantime::DurationError
 fn settings(cli: Cli) -> Result<Settings, Failure> {
     let mut defaults = TierConfig::default();
     defaults.cold.url = "sqlite://webapp.db".into();
-    let mut tiers = defaults.overlaid(cli.config.as_deref())?;
-
-    // A variable that is set to nothing is as good as unset.
-    let given = |url: Option<String>| url.filter(|url| !url.is_empty());
-    if let Some(url) = given(cli.database) {
-        tiers.cold.url = url;
-    }
-    if let Some(url) = given(cli.redis) {
-        tiers.warm.url = Some(url);
-    }
-    if cli.no_redis {
-        tiers.warm.url = None;
-    }
+    let tiers = defaults.overlaid_with(cli.config.as_deref(), |tiers| {
+        // A variable that is set to nothing is as good as unset.
+        let given = |url: Option<String>| url.filter(|url| !url.is_empty());
+        if let Some(url) = given(cli.database) {
+            tiers.cold.url = url;
+        }
+        if let Some(url) = given(cli.redis) {
+            tiers.warm.url = Some(url);
+        }
+        if cli.no_redis {
+            tiers.warm.url = None;
+        }
+    })?;
 
     let scheme = tiers.cold.url.split_once("://").map(|(scheme, _)| scheme);
     if !matches!(scheme, Some("postgres" | "postgresql" | "sqlite")) {

@@ -67,7 +67,9 @@ impl TierConfig {
     ///
     /// [`ConfigError`] names the key, the value and what is allowed.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::default().overlaid_by(Figment::new().merge(Toml::string(text)))
+        let config = Self::default().read(Figment::new().merge(Toml::string(text)))?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// Reads a TOML file, if one is named, and then the environment: `SESSION_FENCE__POLL_INTERVAL`
@@ -88,6 +90,34 @@ impl TierConfig {
     ///
     /// As [`load`](Self::load).
     pub fn overlaid(self, file: Option<&Path>) -> Result<Self, ConfigError> {
+        self.overlaid_with(file, |_| {})
+    }
+
+    /// As [`overlaid`](Self::overlaid), with changes that go over the file and the environment, such as
+    /// those of a command line. The whole is checked after them, and not before: a file may name what
+    /// is only allowed with a URL that the command line brings.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tier_cache::ConfigError> {
+    /// use tier_cache::TierConfig;
+    ///
+    /// let config = TierConfig::default().overlaid_with(None, |config| {
+    ///     config.cold.url = "postgres://localhost/shop".into();
+    ///     config.cold.replica_url = Some("postgres://copy/shop".into());
+    /// })?;
+    /// assert_eq!(config.cold.url, "postgres://localhost/shop");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn overlaid_with(
+        self,
+        file: Option<&Path>,
+        change: impl FnOnce(&mut Self),
+    ) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
         if let Some(file) = file {
             let text = std::fs::read_to_string(file)
@@ -98,10 +128,13 @@ impl TierConfig {
         let env = Env::prefixed("SESSION_")
             .filter(|key| key.as_str().contains("__"))
             .split("__");
-        self.overlaid_by(figment.merge(env))
+        let mut config = self.read(figment.merge(env))?;
+        change(&mut config);
+        config.validate()?;
+        Ok(config)
     }
 
-    fn overlaid_by(self, given: Figment) -> Result<Self, ConfigError> {
+    fn read(self, given: Figment) -> Result<Self, ConfigError> {
         let mut config: Self = Figment::from(Serialized::defaults(self))
             .merge(given)
             .extract()
@@ -109,7 +142,6 @@ impl TierConfig {
         // The environment has no other word for "none".
         config.warm.url = config.warm.url.filter(|url| !url.is_empty());
         config.cold.replica_url = config.cold.replica_url.filter(|url| !url.is_empty());
-        config.validate()?;
         Ok(config)
     }
 

@@ -25,6 +25,23 @@ fn a_restart_keeps_the_sessions() {
     assert_eq!(app.tier(&tokens), "hot");
 }
 
+/// What is over the configuration is counted in before that is checked: SQLite, the default, has no
+/// replicas.
+#[test]
+fn a_replica_may_be_configured_beside_a_database_of_the_command_line() {
+    let (folder, database) = (folder(), testbed::Database::create());
+    let app = App::spawn(
+        program(
+            folder.path(),
+            &["--no-redis", "--listen", "127.0.0.1:0", "--database"],
+        )
+        .arg(database.url())
+        .env("SESSION_COLD__REPLICA_URL", database.url()),
+    );
+    let tokens = app.log_in("ada");
+    assert_eq!(app.tier(&tokens), "hot");
+}
+
 #[test]
 fn the_lines_to_try_work_as_printed() {
     let folder = folder();
