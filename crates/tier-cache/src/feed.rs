@@ -195,7 +195,7 @@ impl<D: SessionData> Feed<D> {
                 let reason = self.failure.as_ref().map(tracing::field::display);
                 tracing::warn!(
                     reason,
-                    "no news from the database: nothing cached is served"
+                    "the feed of changes fails: nothing cached is served, each session is read from the database"
                 );
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! `cargo run -q -p testbed -- cargo test -p sessions-cli` runs these beside a PostgreSQL.
 
+mod backups;
 mod inspect;
 mod invalidate_caches;
 mod list;

@@ -1,6 +1,7 @@
 //! A service that the command is pointed at, each test with servers of its own.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -137,6 +138,45 @@ impl Service {
             .env("SESSION_COLD__URL", self.url())
             .env("SESSION_WARM__URL", self.redis.url());
         command
+    }
+
+    /// A script of the documentation, with the variables that it names, and the command in `PATH`.
+    pub(crate) fn script(&self, script: &str, backup: &Path) {
+        let command = Path::new(env!("CARGO_BIN_EXE_sessions"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = command.parent().map(Path::to_owned);
+        let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&path)));
+        let url = self.url();
+        let mut shell = Command::new("sh");
+        // Our own settings for the command, and for `sh` what it runs.
+        for (name, value) in self.command(&[]).get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let ran = shell
+            .args(["-euc", script])
+            .env("PATH", path.expect("folders"))
+            .env("DATABASE_URL", &url)
+            .env("FILE", url.trim_start_matches("sqlite://"))
+            .env("BACKUP", backup)
+            .output()
+            .expect("a shell");
+        assert!(ran.status.success(), "{script}\n{ran:?}");
+    }
+
+    /// Makes a backup of the database.
+    pub(crate) fn back_up(&self, to: &Path) {
+        match &self.cold {
+            Cold::Postgres(database) => {
+                let file = to.to_str().expect("a path in UTF-8");
+                database.run("pg_dump", &["--format=custom", "--file", file]);
+            }
+            Cold::Sqlite(file) => {
+                file.sql(&format!("VACUUM INTO '{}'", to.display()));
+            }
+        }
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Told {
