@@ -336,7 +336,7 @@ pub(super) fn keep<D: SessionData>(
     let hot = shared
         .hot
         .insert(Arc::clone(&entry), |head| shared.admits(head))?;
-    match shared.fence.trusts(now.moment) {
+    match Arc::ptr_eq(&hot, &entry) || shared.fence.trusts(now.moment) {
         true => Some(hot),
         false => Some(entry),
     }

@@ -44,6 +44,8 @@ pub(super) enum Rule {
     LineageFirst,
     /// And its floors after the hot tier was cleared.
     FloorsLast,
+    /// The feed tells that the database may lack what its lineage had.
+    Moved,
 }
 
 /// For `load::cold`.

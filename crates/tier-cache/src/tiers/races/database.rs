@@ -22,6 +22,8 @@ pub(super) struct Database {
     truth: Mutex<Truth>,
     /// Tells of no single change, only that there may have been some.
     vague: bool,
+    /// Whether it tells that it has moved.
+    tells: bool,
     /// Whether a new lineage can be begun.
     renews: bool,
 }
@@ -34,6 +36,8 @@ struct Truth {
     next: Mark,
     /// What a replica has, which hears of nothing any more.
     replica: Option<Row>,
+    /// It may lack what its lineage had.
+    moved: bool,
     revoked: Option<Moment>,
 }
 
@@ -60,13 +64,23 @@ impl Database {
             lineage: Lineage::ONLY,
             next: Mark::new(9),
             replica: None,
+            moved: false,
             revoked: None,
         };
         Self {
             clock,
             truth: Mutex::new(truth),
             vague,
+            tells: true,
             renews: true,
+        }
+    }
+
+    /// One that does not tell that it has moved.
+    pub(super) fn silent(self) -> Self {
+        Self {
+            tells: false,
+            ..self
         }
     }
 
@@ -92,6 +106,49 @@ impl Database {
         self.revoke();
     }
 
+    /// Loses its last commits, while an open transaction holds all marks back; and revokes the session, in
+    /// the version that was lost.
+    pub(super) fn crash(&self) {
+        self.go_back();
+        self.revoke();
+    }
+
+    /// Has the tables of a dump in the place of its own, or the file of a backup, in which the session was
+    /// revoked. Numbers go on.
+    pub(super) fn restore(&self) {
+        step();
+        let now = self.clock.now().moment;
+        self.go_back();
+        let mut truth = self.truth();
+        truth.row.head.is_active = false;
+        truth.row.changed_at = Mark::new(1);
+        truth.revoked = Some(now);
+    }
+
+    fn go_back(&self) {
+        self.keep_in_replica();
+        let mut truth = self.truth();
+        truth.row.head.version = Version::new(0);
+        truth.moved = true;
+    }
+
+    /// Has its replica promoted by mistake, which goes on by itself, and revokes the session; the fork's
+    /// row is newer by version and mark.
+    pub(super) fn fork(&self) {
+        step();
+        let mut truth = self.truth();
+        let far = Mark::new(truth.next.get() + 100);
+        // As the view shows it: see `session_now` in the migration.
+        let lineage = Lineage::new(!truth.lineage.get());
+        if let Some(row) = &mut truth.replica {
+            row.head.version = Version::new(99);
+            row.head.as_of = far;
+            row.lineage = lineage;
+        }
+        drop(truth);
+        self.revoke();
+    }
+
     /// Goes on from a copy that has lost nothing, but cannot be told from one that has.
     pub(super) fn fail_over(&self) {
         let mut truth = self.truth();
@@ -109,7 +166,7 @@ impl Database {
         database
     }
 
-    fn keep_in_replica(&self) {
+    pub(super) fn keep_in_replica(&self) {
         let mut truth = self.truth();
         let mut row = truth.row.clone();
         row.head.as_of = truth.next;
@@ -152,7 +209,11 @@ impl ColdStore for Database {
 
     async fn changes(&self, since: Mark, _: u32) -> Result<Changes, StoreError> {
         let Truth {
-            row, next, lineage, ..
+            row,
+            next,
+            lineage,
+            moved,
+            ..
         } = self.snapshot();
         let changed = Changed {
             id: SESSION,
@@ -167,7 +228,7 @@ impl ColdStore for Database {
                 .filter(|changed| changed.mark >= since && !self.vague)
                 .collect(),
             lineage,
-            moved: None,
+            moved: (moved && self.tells).then(|| "it went back".into()),
         })
     }
 
@@ -179,6 +240,7 @@ impl ColdStore for Database {
         let mut truth = self.truth();
         if truth.lineage == lost {
             truth.lineage = Lineage::new(lost.get() + 1);
+            truth.moved = false;
         }
         Ok(())
     }

@@ -50,13 +50,28 @@ struct Race {
     begun_hot: bool,
     /// The feed never tells what changed: the node starts over at each poll.
     vague: bool,
-    /// The database loses its last commits.
-    set_back: bool,
+    /// What becomes of the database.
+    history: History,
     /// Loads ask a replica, which still has what was lost.
     replica: bool,
     /// Requests show a token, which brings the session to the front.
     by_token: bool,
     broken: Option<Rule>,
+}
+
+/// What becomes of the database, in which the session is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum History {
+    /// It goes on.
+    GoesOn,
+    /// It loses its last commits, and gives their numbers out again.
+    SetBack,
+    /// The same, where an open transaction holds all marks back.
+    Crash,
+    /// A dump is restored into its tables, or a backup put in the place of its file.
+    Restore,
+    /// Its replica is promoted by mistake, and goes on by itself.
+    Fork,
 }
 
 /// For loads behind a request's back, of which these worlds have none, and for the timers of those that
@@ -89,7 +104,13 @@ struct World {
 impl World {
     fn new(race: Race, seen: Arc<Seen>) -> Self {
         let clock = Clock::manual();
-        let database = Database::new(clock.clone(), race.vague);
+        let mut database = Database::new(clock.clone(), race.vague);
+        if race.broken == Some(Rule::Moved) {
+            database = database.silent();
+        }
+        if race.replica && race.history != History::SetBack {
+            database.keep_in_replica();
+        }
         Self::on(database, clock, race, seen)
     }
 
@@ -286,9 +307,12 @@ impl World {
     /// What happens in the database, and how long it takes.
     fn history(&self) {
         let clock = &self.tiers.shared().clock;
-        match self.race.set_back {
-            true => self.database.set_back(),
-            false => self.database.revoke(),
+        match self.race.history {
+            History::GoesOn => self.database.revoke(),
+            History::SetBack => self.database.set_back(),
+            History::Crash => self.database.crash(),
+            History::Restore => self.database.restore(),
+            History::Fork => self.database.fork(),
         }
         clock.advance(WHILE);
         clock.advance(WHILE);
@@ -393,7 +417,7 @@ fn shows(race: Race) -> bool {
 const LOADED: Race = Race {
     begun_hot: false,
     vague: false,
-    set_back: false,
+    history: History::GoesOn,
     replica: false,
     by_token: false,
     broken: None,
@@ -436,11 +460,11 @@ fn a_hot_session_is_never_served_late_when_the_node_starts_over() {
 #[test]
 fn what_a_database_has_lost_is_not_served_when_its_load_comes_late() {
     holds(Race {
-        set_back: true,
+        history: History::SetBack,
         ..LOADED
     });
     holds(Race {
-        set_back: true,
+        history: History::SetBack,
         ..HOT
     });
 }
@@ -448,7 +472,30 @@ fn what_a_database_has_lost_is_not_served_when_its_load_comes_late() {
 #[test]
 fn what_a_database_has_lost_is_not_served_although_a_replica_has_it() {
     holds(Race {
-        set_back: true,
+        history: History::SetBack,
+        replica: true,
+        ..LOADED
+    });
+}
+
+#[test]
+fn what_a_crash_or_a_restore_has_undone_is_not_served() {
+    for history in [History::Crash, History::Restore] {
+        for race in [LOADED, HOT, KNOWN] {
+            holds(Race { history, ..race });
+        }
+        holds(Race {
+            history,
+            replica: true,
+            ..LOADED
+        });
+    }
+}
+
+#[test]
+fn rows_of_a_promoted_copy_are_not_served() {
+    holds(Race {
+        history: History::Fork,
         replica: true,
         ..LOADED
     });
@@ -462,7 +509,7 @@ fn a_session_at_the_front_is_never_served_late() {
         ..KNOWN
     });
     holds(Race {
-        set_back: true,
+        history: History::SetBack,
         ..KNOWN
     });
 }
@@ -492,12 +539,24 @@ fn a_node_that_starts_over_lets_nothing_in_that_its_floors_kept_out() {
 fn the_race_shows_each_rule_that_is_left_out() {
     let vague = Race { vague: true, ..HOT };
     let set_back = Race {
-        set_back: true,
+        history: History::SetBack,
         ..LOADED
     };
     let replica = Race {
         replica: true,
         ..set_back
+    };
+    let fork = Race {
+        history: History::Fork,
+        ..replica
+    };
+    let crash = Race {
+        history: History::Crash,
+        ..HOT
+    };
+    let restore = Race {
+        history: History::Restore,
+        ..HOT
     };
     for (rule, race) in [
         (Rule::AskAfterInsert, LOADED),
@@ -512,6 +571,9 @@ fn the_race_shows_each_rule_that_is_left_out() {
         (Rule::TicketFirst, KNOWN),
         (Rule::ForgetLast, KNOWN),
         (Rule::Lineage, replica),
+        (Rule::Lineage, fork),
+        (Rule::Moved, crash),
+        (Rule::Moved, restore),
     ] {
         let broken = Some(rule);
         assert!(shows(Race { broken, ..race }), "{rule:?}");
