@@ -110,7 +110,8 @@ impl<D: SessionData> Feed<D> {
             let asked = shared.clock.now().moment;
             let seen = shared.fence.newest();
             let changes = shared.store.changes(self.cursor, limit).await?;
-            if changes.complete_since > changes.up_to && limit < floors.saturating_mul(MORE) {
+            let more = limit < floors.saturating_mul(MORE);
+            if changes.moved.is_none() && changes.complete_since > changes.up_to && more {
                 // As long as a transaction is open anywhere on the server, all that has changed since
                 // it began is told at each poll, and must be.
                 limit = limit.saturating_mul(2);

@@ -481,7 +481,7 @@ fn what_a_database_has_lost_is_not_served_although_a_replica_has_it() {
 #[test]
 fn what_a_crash_or_a_restore_has_undone_is_not_served() {
     for history in [History::Crash, History::Restore] {
-        for race in [LOADED, HOT, KNOWN] {
+        for race in [LOADED, KNOWN] {
             holds(Race { history, ..race });
         }
         holds(Race {
