@@ -1,6 +1,7 @@
 //! The feed: each node asks the database what changed, raises its floors, and may trust its
 //! caches for the staleness bound from the moment it asked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const GAP: Duration = Duration::from_millis(20);
 /// rather be blind.
 const MORE: u32 = 16;
 
+/// How many of the lineages that it followed a node remembers.
+const LEFT: usize = 64;
+
 /// How often a node starts over in one poll, before it tries again at the next.
 const STARTS: u32 = 3;
 
@@ -34,6 +38,10 @@ pub(crate) struct Feed<D: SessionData> {
     /// The lineage of commits that were lost, until another is begun. No answer is believed
     /// before that: what Redis holds of it would be believed again.
     lost: Option<Lineage>,
+    /// Lineages that this node followed before, the last ones last. None of them is followed again: where
+    /// one comes back, the database was swapped for another and swapped back, and Redis may hold what
+    /// was read from the other one under its name.
+    left: VecDeque<Lineage>,
     /// Why the last poll failed, if it did.
     failure: Option<StoreError>,
 }
@@ -45,6 +53,7 @@ impl<D: SessionData> Feed<D> {
             cursor: Mark::ZERO,
             trusting: true,
             lost: None,
+            left: VecDeque::new(),
             failure: None,
         }
     }
@@ -119,9 +128,11 @@ impl<D: SessionData> Feed<D> {
             }
             let moved = match &changes.moved {
                 Some(why) => Some(&**why),
-                None => {
-                    (changes.up_to < seen).then_some("its marks lie below one that it gave out")
+                None if changes.up_to < seen => Some("its marks lie below one that it gave out"),
+                None if self.left.contains(&changes.lineage) => {
+                    Some("it was swapped for another database, and swapped back")
                 }
+                None => None,
             };
             if moved.is_none() && (self.cursor == Mark::ZERO || self.follows(changes.lineage)) {
                 self.learn(&changes)?;
@@ -150,6 +161,12 @@ impl<D: SessionData> Feed<D> {
     }
 
     fn start_over(&mut self) {
+        if let Some(left) = self.shared.fence.lineage() {
+            if self.left.len() == LEFT {
+                self.left.pop_front();
+            }
+            self.left.push_back(left);
+        }
         self.shared.fence.distrust();
         self.shared.hot.clear();
         self.shared.fence.start_over();

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -24,13 +25,33 @@ pub(super) struct DatabaseFile {
     /// As in the file system.
     path: PathBuf,
     opened: Arc<Mutex<Option<Opened>>>,
+    /// Connections that are being made, until the pool knows when they were.
+    opening: Arc<AtomicUsize>,
+}
+
+/// A connection that is being made.
+pub(super) struct Opening<'a> {
+    opening: &'a AtomicUsize,
+}
+
+impl Opening<'_> {
+    /// It was made, and counts until [`DatabaseFile::is_made`].
+    pub(super) fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.opening.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What connections have open.
 #[derive(Debug)]
 struct Opened {
     file: FileId,
-    /// When it was first seen under this name; `None` if no other was seen before.
+    /// From when on connections have this one open; `None` if no other was seen before.
     since: Option<Instant>,
     /// What SQLite keeps beside it, by the ends of their names.
     beside: [(&'static str, Option<FileId>); 2],
@@ -87,6 +108,7 @@ impl DatabaseFile {
             url: url.into(),
             path,
             opened: Arc::default(),
+            opening: Arc::default(),
         }
     }
 
@@ -109,14 +131,25 @@ impl DatabaseFile {
 
     /// Whether a connection that was made at an instant has the file open that the path leads to.
     pub(super) fn is_of(&self, made: Instant) -> bool {
-        /// From when a connection has opened a file until the pool says when it was made.
-        const GRACE: Duration = Duration::from_secs(1);
         let Some(file) = self.notice() else {
             return false;
         };
         self.opened().as_ref().is_some_and(|opened| {
-            opened.file == file && opened.since.is_none_or(|since| made > since + GRACE)
+            opened.file == file && opened.since.is_none_or(|since| made > since)
         })
+    }
+
+    /// To be called before a connection is made.
+    pub(super) fn opening(&self) -> Opening<'_> {
+        self.opening.fetch_add(1, Ordering::AcqRel);
+        Opening {
+            opening: &self.opening,
+        }
+    }
+
+    /// The pool has noted when a connection was made.
+    pub(super) fn is_made(&self) {
+        self.opening.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Opens the file by `open`, so that what was opened is what the path leads to.
@@ -250,7 +283,12 @@ impl DatabaseFile {
                 "the database file was replaced: its connections are closed, and the new one is opened"
             );
             self.set_aside(old);
-            since = Some(Instant::now());
+            // One that is being made may have opened the old file, and counts as made later.
+            let grace = match self.opening.load(Ordering::Acquire) {
+                0 => Duration::ZERO,
+                _ => Duration::from_secs(1),
+            };
+            since = Some(Instant::now() + grace);
         }
         *opened = Some(Opened {
             file,

@@ -62,13 +62,18 @@ impl SqliteStore {
             manager.custom_setup = Box::new(move |path| {
                 let (path, file) = (path.to_owned(), file.clone());
                 async move {
-                    let established = tokio::task::spawn_blocking(move || {
-                        file.open(|| establish(&path, deadlines))
-                            .map(SyncConnectionWrapper::new)
+                    let opening = file.opening();
+                    let established = tokio::task::spawn_blocking({
+                        let file = file.clone();
+                        move || {
+                            file.open(|| establish(&path, deadlines))
+                                .map(SyncConnectionWrapper::new)
+                        }
                     });
-                    established.await.unwrap_or_else(|ended| {
+                    let established = established.await.unwrap_or_else(|ended| {
                         Err(ConnectionError::BadConnection(ended.to_string()))
-                    })
+                    });
+                    established.inspect(|_| opening.done())
                 }
                 .boxed()
             });
@@ -78,8 +83,14 @@ impl SqliteStore {
                 true => Ok(()),
                 false => Err(HookError::message("the file was replaced")),
             });
+            let file = database.clone();
+            let is_made = Hook::sync_fn(move |_, _| {
+                file.is_made();
+                Ok(())
+            });
             Pool::builder(manager)
                 .max_size(size)
+                .post_create(is_made)
                 .pre_recycle(is_current)
                 .build()
                 .map_err(|error| StoreError::permanent("open", error))
