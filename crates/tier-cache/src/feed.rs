@@ -86,6 +86,8 @@ impl<D: SessionData> Feed<D> {
         // A database that answers, and does not vouch for its history, can still be asked for sessions.
         let answered = learned.as_ref().err().is_none_or(|error| !error.transient);
         shared.heard.store(answered, Ordering::Relaxed);
+        let doubted = answered && learned.is_err();
+        shared.doubted.store(doubted, Ordering::Relaxed);
         match learned {
             Ok(asked) => {
                 let bound = shared.config.fence.staleness_bound;

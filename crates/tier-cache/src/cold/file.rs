@@ -25,6 +25,8 @@ pub(super) struct DatabaseFile {
     /// As in the file system.
     path: PathBuf,
     opened: Arc<Mutex<Option<Opened>>>,
+    /// How often the file was swapped since the last lineage began.
+    swaps: Arc<AtomicUsize>,
     /// Connections that are being made, until the pool knows when they were.
     opening: Arc<AtomicUsize>,
 }
@@ -109,7 +111,18 @@ impl DatabaseFile {
             path,
             opened: Arc::default(),
             opening: Arc::default(),
+            swaps: Arc::default(),
         }
+    }
+
+    /// How often the file was seen to be swapped since the last lineage began.
+    pub(super) fn swaps(&self) -> usize {
+        self.swaps.load(Ordering::Acquire)
+    }
+
+    /// A lineage has begun since so many were seen.
+    pub(super) fn swap_is_known(&self, swaps: usize) {
+        self.swaps.fetch_sub(swaps, Ordering::AcqRel);
     }
 
     /// Names the file that the path leads to now, for `session_history.file`.
@@ -283,6 +296,7 @@ impl DatabaseFile {
                 "the database file was replaced: its connections are closed, and the new one is opened"
             );
             self.set_aside(old);
+            self.swaps.fetch_add(1, Ordering::AcqRel);
             // One that is being made may have opened the old file, and counts as made later.
             let grace = match self.opening.load(Ordering::Acquire) {
                 0 => Duration::ZERO,

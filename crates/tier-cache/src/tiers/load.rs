@@ -261,13 +261,23 @@ async fn cold_if_leased<D: SessionData>(
     /// is known here; so the second try succeeds but for a change in that very moment. Of a
     /// session that many change at once there are many such moments.
     const TRIES: u32 = 16;
+    /// After so many the feed is asked: perhaps the database went back, and the floors are of what it
+    /// has lost.
+    const ALONE: u32 = 8;
 
-    for _ in 0..TRIES {
+    for tried in 0..TRIES {
+        if tried >= ALONE {
+            shared.hear_feed().await;
+        }
         let asked = shared.clock.now().moment;
         let good_until = asked + shared.config.fence.staleness_bound;
         let generation = shared.hot.generation();
         let row = match shared.reads.read(key, leased).await {
             Ok(Read::Row(row)) => row,
+            // A database whose history is in doubt may hide rows, or not have them yet.
+            Ok(Read::None) if shared.doubted.load(Ordering::Relaxed) => {
+                return Some(Err(shared.too_late()));
+            }
             Ok(Read::None) => return Some(Err(Refusal::Unknown)),
             Ok(Read::Elsewhere) => return None,
             Err(error) => return Some(Err(shared.unavailable(&error))),

@@ -162,6 +162,8 @@ pub(crate) struct Shared<D: SessionData> {
     turns: Turns,
     /// The store told of changes since the last poll began.
     pub(crate) told: Notify,
+    /// Whether the database answered the last poll, but does not vouch for its history.
+    pub(crate) doubted: AtomicBool,
     /// For those who wait for the end of a poll.
     pub(crate) poll_ended: Notify,
     /// Nanoseconds of the [`Moment`] at which the last successful poll of the feed began.

@@ -144,6 +144,7 @@ impl<D: SessionData> TiersBuilder<D> {
             turns: Turns::default(),
             told: Notify::new(),
             poll_ended: Notify::new(),
+            doubted: AtomicBool::new(false),
             polled: AtomicI64::new(Moment::LONG_AGO.nanos()),
             heard: AtomicBool::new(false),
             tasks: tasks.clone(),

@@ -8,6 +8,12 @@ DROP VIEW session_now;
 DROP TRIGGER session_history_name_server ON session_history;
 DROP FUNCTION session_history_name_server, session_server;
 
+-- What a dump of the former release leaves that is restored over these tables.
+DROP TABLE IF EXISTS session_crash_marker;
+DROP FUNCTION IF EXISTS session_history_begin, sessions_begin_lineage, sessions_mend, sessions_install_triggers,
+    session_triggers, session_tombstones_stay, sessions_truncated, users_delete_sessions, session_moved,
+    session_horizon, session_objects CASCADE;
+
 -- started   when the server was started on which the lineage began
 -- timeline  the server's timeline; a promoted standby is on a later one
 -- objects   see session_objects
@@ -32,6 +38,7 @@ DECLARE
 BEGIN
     RETURN concat_ws(' ',
         (SELECT oid FROM pg_database WHERE datname = current_database()),
+        (SELECT relpersistence FROM pg_class WHERE oid = to_regclass('session_crash_marker')),
         (SELECT string_agg(concat_ws(':', oid, relfilenode), ' ' ORDER BY oid)
             FROM pg_class WHERE oid = ANY (tables)),
         (SELECT string_agg(concat_ws(':', t.oid, t.xmin, t.tgenabled, f.oid, f.xmin), ' ' ORDER BY t.oid)
@@ -112,18 +119,15 @@ BEGIN
     INSERT INTO session_crash_marker VALUES (NEW.lineage);
     RETURN NEW;
 END $$;
-CREATE TRIGGER session_history_begin BEFORE INSERT OR UPDATE OF lineage ON session_history
-    FOR EACH ROW EXECUTE FUNCTION session_history_begin();
-ALTER TABLE session_history ENABLE ALWAYS TRIGGER session_history_begin;
-CREATE TRIGGER sessions_notify AFTER INSERT OR UPDATE OF lineage ON session_history
-    FOR EACH ROW EXECUTE FUNCTION sessions_notify();
 
 -- The file of an emptied table is another, so the feed begins a new lineage in any case. This does it
 -- at once, and removes the tombstones, which would refuse the sessions of a dump.
 CREATE OR REPLACE FUNCTION sessions_leave_tombstones() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    UPDATE session_history SET tombstones_since = pg_current_xact_id()::text::bigint;
+    -- Above each that can be seen, so that it may go.
+    UPDATE session_history
+        SET tombstones_since = greatest(pg_current_xact_id()::text::bigint + 1, session_horizon());
     DELETE FROM session_tombstones;
     UPDATE session_history SET lineage = lineage;
     RETURN NULL;
@@ -206,6 +210,10 @@ CREATE FUNCTION session_triggers() RETURNS TABLE (of_table text, name text, defi
          'AFTER INSERT ON session_tombstones FOR EACH ROW EXECUTE FUNCTION sessions_notify()'),
         ('session_tombstones', 'session_tombstones_stay',
          'BEFORE UPDATE OR DELETE ON session_tombstones FOR EACH ROW EXECUTE FUNCTION session_tombstones_stay()'),
+        ('session_history', 'session_history_begin',
+         'BEFORE INSERT OR UPDATE OF lineage ON session_history FOR EACH ROW EXECUTE FUNCTION session_history_begin()'),
+        ('session_history', 'sessions_notify',
+         'AFTER INSERT OR UPDATE OF lineage ON session_history FOR EACH ROW EXECUTE FUNCTION sessions_notify()'),
         ('users', 'users_touch_sessions',
          'AFTER UPDATE ON users FOR EACH ROW WHEN (
             (OLD.id, OLD.email, OLD.username, OLD.is_active) IS DISTINCT FROM (NEW.id, NEW.email, NEW.username, NEW.is_active))
@@ -242,6 +250,9 @@ BEGIN
             END;
         END IF;
     END LOOP;
+    IF (SELECT relpersistence FROM pg_class WHERE oid = to_regclass('session_crash_marker')) IS DISTINCT FROM 'u' THEN
+        RETURN 'session_crash_marker must be emptied by a crash: run ALTER TABLE session_crash_marker SET UNLOGGED';
+    END IF;
     IF row_security_active('sessions') OR row_security_active('users') OR row_security_active('session_tombstones') THEN
         RETURN format('row security hides rows from the role %1$s: run ALTER ROLE %1$s BYPASSRLS, or switch row security off for sessions, users and session_tombstones', current_user);
     END IF;

@@ -24,3 +24,19 @@ CREATE TRIGGER sessions_keep_rowid BEFORE UPDATE ON sessions WHEN NEW.rowid IS N
 BEGIN
     SELECT RAISE(ABORT, 'the rowid of a session never changes');
 END;
+
+-- Whoever puts back what names the lineage begins a new one: rows that are copied from a backup by SQL
+-- bring the numbers of an earlier time. Marks never go back.
+CREATE TRIGGER session_history_begin AFTER INSERT ON session_history
+BEGIN
+    UPDATE session_history SET lineage = random(), mark = max(NEW.mark,
+        coalesce((SELECT max(changed_at_mark) FROM sessions), 0), coalesce((SELECT max(mark) FROM session_tombstones), 0)) + 1;
+END;
+CREATE TRIGGER session_history_goes_on AFTER UPDATE OF mark ON session_history WHEN NEW.mark < OLD.mark
+BEGIN
+    UPDATE session_history SET lineage = random(), mark = OLD.mark + 1;
+END;
+CREATE TRIGGER session_history_stays BEFORE DELETE ON session_history
+BEGIN
+    SELECT RAISE(ABORT, 'the row of session_history names the lineage of all caches: leave it');
+END;

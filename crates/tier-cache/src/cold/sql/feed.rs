@@ -54,7 +54,12 @@ impl SqliteStore {
     fn changes_query(
         &self,
     ) -> Result<BoxedSqlQuery<'static, diesel::sqlite::Sqlite, SqlQuery>, StoreError> {
-        let file = self.file.name()?;
+        // As long as a swap is not known to the lineage, the file counts as another, also if it is the same
+        // again: what was read in between bears the lineage's name.
+        let file = match self.file.swaps() {
+            0 => self.file.name()?,
+            _ => "swapped".to_owned(),
+        };
         let query = diesel::sql_query(Self::DIALECT.changes).into_boxed();
         Ok(query.bind::<diesel::sql_types::Text, _>(file))
     }

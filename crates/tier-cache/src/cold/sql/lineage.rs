@@ -53,7 +53,9 @@ const FAULT: &str = "\
         UNION ALL SELECT 'sessions_number_update' UNION ALL SELECT 'sessions_leave_tombstone' \
         UNION ALL SELECT 'session_tombstones_stay' UNION ALL SELECT 'session_tombstones_keep' UNION ALL SELECT 'users_touch_sessions' \
         UNION ALL SELECT 'users_replace' UNION ALL SELECT 'users_replace_others' \
-        UNION ALL SELECT 'users_delete_sessions') AS wanted \
+        UNION ALL SELECT 'users_delete_sessions' \
+        UNION ALL SELECT 'session_history_begin' UNION ALL SELECT 'session_history_goes_on' \
+        UNION ALL SELECT 'session_history_stays') AS wanted \
     WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sqlite_schema.name = wanted.name)";
 
 /// Binds: what names the file, the lineage that is over. Tombstones of before are void, since no record
@@ -73,7 +75,7 @@ const BEGIN: &str = "\
 #[cfg(feature = "sqlite")]
 impl SqliteStore {
     pub(super) async fn begin_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
-        let file = self.file.name()?;
+        let (file, swaps) = (self.file.name()?, self.file.swaps());
         let begun = self.run_in(&self.feed, "renew_lineage", move |connection| {
             async move {
                 let fault = diesel::sql_query(FAULT)
@@ -91,6 +93,8 @@ impl SqliteStore {
             }
             .boxed()
         });
-        begun.await?.refuse()
+        begun.await?.refuse()?;
+        self.file.swap_is_known(swaps);
+        Ok(())
     }
 }

@@ -144,6 +144,7 @@ impl World {
             heard: AtomicBool::new(false),
             told: Notify::new(),
             poll_ended: Notify::new(),
+            doubted: AtomicBool::new(false),
             events: Events::new(),
             touches: touch::channel().0,
             turns: Turns::default(),
