@@ -1,11 +1,9 @@
 //! What looks like going back and is not costs one refill of the caches at most; and what was refused
 //! without need is not.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use testbed::Cluster;
-use tier_cache::cold::{ColdStore as _, Mark, PostgresStore};
 use tier_cache::{Login, Refusal, Tiers};
 
 use super::{Known, World, must_refuse, must_serve};
@@ -110,8 +108,6 @@ async fn a_lineage_begun_by_hand_refuses_nobody_although_transactions_are_open()
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_come_from_another_server_need_nothing_done() {
     let service = Service::without_redis(Cold::postgres());
-    let store = Arc::new(PostgresStore::open(&service.config().cold).unwrap());
-    store.migrate().await.unwrap();
     let here = service.node().await;
     let issued = Known::of(here.login(Login::guest()).await.unwrap());
     let id = issued.id;
@@ -122,8 +118,6 @@ async fn tables_that_come_from_another_server_need_nothing_done() {
          UPDATE session_history SET tombstones_since = 1000000000000; \
          SELECT sessions_install_triggers()"
     ));
-    let changes = store.changes(Mark::ZERO, 10).await.unwrap();
-    assert!(changes.moved.is_some());
     let later = service.node().await;
     for node in [&here, &later] {
         must_serve(node, &issued).await;
