@@ -16,6 +16,7 @@ pub(crate) use self::entry::Entry;
 use self::front::Front;
 pub(crate) use self::front::{Glimpse, Ticket};
 use self::shelf::Shelf;
+use crate::clock::Moment;
 use crate::config::HotConfig;
 use crate::error::Refusal;
 use crate::sync::AtomicU32;
@@ -33,6 +34,8 @@ pub(crate) struct Refused {
     pub(crate) session: SessionId,
     /// Its version then: a later one may take the token again. [`Version::DELETED`] if there was none.
     pub(crate) version: Version,
+    /// Until when it holds if there was no session: no feed tells of one that was put there since.
+    pub(crate) until: Moment,
 }
 
 /// Sessions by id, with lookup entries beside them: for foreign keys, and for whatever else a

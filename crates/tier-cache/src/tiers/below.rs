@@ -128,6 +128,7 @@ impl<D: SessionData> Tiers<D> {
                     why: why.clone(),
                     session,
                     version,
+                    until: shared.clock.now().moment + shared.config.fence.staleness_bound,
                 };
                 shared.hot.refuse(token, refused);
             }

@@ -133,13 +133,15 @@ impl<D: SessionData> Shared<D> {
         self.too_late()
     }
 
-    /// Has the feed ask the database now, and waits until it has, but no longer than for a statement.
+    /// Has the feed ask the database now, and waits until it has, but no longer than for a statement, and
+    /// not for a feed that was stopped.
     async fn hear_feed(&self) {
         let mut polled = pin!(self.poll_ended.notified());
         // From here on it misses none.
         polled.as_mut().enable();
         self.told.notify_one();
-        let _ = timeout(self.config.cold.statement_timeout, polled).await;
+        let polled = timeout(self.config.cold.statement_timeout, polled);
+        self.stop.run_until_cancelled(polled).await;
     }
 
     /// There was no answer, or it came when it could no longer be trusted.

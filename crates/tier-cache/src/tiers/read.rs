@@ -442,7 +442,10 @@ impl<D: SessionData> Shared<D> {
     /// Why a token was refused a moment ago, unless its session has changed since.
     fn refused(&self, token: KeyHash) -> Option<Refusal> {
         let refused = self.hot.refused(token)?;
-        let changed = self.fence.is_past(refused.session, refused.version);
+        // A restore may have put the session there, and no feed tells of new ones.
+        let may_be_new =
+            matches!(refused.why, Refusal::Unknown) && self.clock.now().moment >= refused.until;
+        let changed = may_be_new || self.fence.is_past(refused.session, refused.version);
         (!changed).then_some(refused.why)
     }
 

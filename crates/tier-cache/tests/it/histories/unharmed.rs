@@ -131,6 +131,28 @@ async fn tables_that_come_from_another_server_need_nothing_done() {
     }
 }
 
+/// A node remembers for half a minute that there is no such session, but no longer than for the bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_asked_for_while_it_was_gone_is_served_within_the_bound() {
+    let service = Service::without_redis(Cold::postgres());
+    let mut config = service.config();
+    config.fence.staleness_bound = Duration::from_secs(2);
+    let bound = config.fence.staleness_bound;
+    let node = service.node_with(config).await;
+    let issued = Known::of(node.login(Login::guest()).await.unwrap());
+    service
+        .cold
+        .sql("CREATE TABLE kept AS SELECT * FROM sessions; TRUNCATE sessions");
+    must_refuse(&node, &issued, &Refusal::Unknown).await;
+    let asked = Instant::now();
+    service
+        .cold
+        .sql("INSERT INTO sessions SELECT * FROM kept; DROP TABLE kept");
+    has_polled(&node).await;
+    tokio::time::sleep_until((asked + bound).into()).await;
+    node.find(issued.access.clone()).await.unwrap();
+}
+
 on_both!(
     a_token_that_is_taken_away_and_given_back_is_good_at_once,
     traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm,
