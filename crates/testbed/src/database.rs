@@ -101,7 +101,16 @@ impl Database {
     /// When it fails, with its message.
     #[track_caller]
     pub fn run(&self, program: &str, args: &[&str]) -> String {
-        self.address.run(&self.name, program, args).or_fail()
+        self.try_run(program, args).or_fail()
+    }
+
+    /// The same, for a program that clients of the database may be in the way of.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with its message.
+    pub fn try_run(&self, program: &str, args: &[&str]) -> Result<String, Error> {
+        self.address.run(&self.name, program, args)
     }
 
     /// The statements executed in this database since it was made or

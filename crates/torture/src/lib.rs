@@ -8,20 +8,24 @@
 //! |---|---|
 //! | `wire.rs` | what a driver and a node say to each other |
 //! | `node.rs` | one node: a process of its own, driven over a socket |
-//! | `world.rs` | the database and nodes of a run |
+//! | `unaware.rs` | a node that does not notice that the database went back |
+//! | `world.rs` | the servers and nodes of a run |
+//! | `cold/` | the database: PostgreSQL with a copy, or a SQLite file |
 //! | `warm.rs` | Redis, and each node's way to it |
-//! | `load.rs` | the clients: logins, reads, updates, revocations |
-//! | `fault.rs` | what goes wrong, by a seeded plan |
-//! | `history.rs` | what was done and said; and what of it must not be |
+//! | `load/` | the clients: logins, reads, updates, revocations |
+//! | `fault/` | what goes wrong, by a seeded plan |
+//! | `history/` | what was done and said; and what of it must not be |
 //! | `resources.rs` | what the nodes hold, and what of it they do not give back |
 //! | `report.rs` | the summary, in words and as a picture |
 
+mod cold;
 mod fault;
 mod history;
 mod load;
 pub mod node;
 mod report;
 mod resources;
+mod unaware;
 mod warm;
 mod wire;
 mod world;
@@ -32,7 +36,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use fault::Fault;
-pub use history::{History, Read, Revocation, Violation};
+pub use history::{Change, History, Login, Read, Refusal, Revocation, Row, Setback, Violation};
 pub use report::Report;
 pub use resources::{Held, Resources};
 
@@ -70,6 +74,26 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Whether the nodes' gate is switched off, so that they break the promise.
     pub gate_open: bool,
+    /// Whether the nodes do not notice that the database went back, so that they break the promise.
+    pub unaware: bool,
+    /// The database.
+    pub store: Store,
+}
+
+/// The kind of a run's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A server, with a copy that takes reads.
+    Postgres,
+    /// A file.
+    Sqlite,
+}
+
+impl Plan {
+    /// Whether the database goes back, so that what was acknowledged may be lost.
+    pub(crate) fn goes_back(&self) -> bool {
+        self.faults.iter().any(|fault| fault.is_setback())
+    }
 }
 
 /// Runs the plan, and checks what was said.
@@ -88,10 +112,10 @@ pub fn run(plan: &Plan) -> Report {
             let (load, stop) = (&load, &stop);
             scope.spawn(move || load.client(client, stop));
         }
-        let faults = scope.spawn(|| fault::inject(plan, &world, warm.as_mut(), &stop));
+        let faults = scope.spawn(|| fault::inject(plan, &world, warm.as_mut(), &load, &stop));
         let resident = scope.spawn(|| resources::watch(plan, &world, &stop));
         let end = Instant::now() + plan.duration;
-        while Instant::now() < end {
+        while Instant::now() < end && !faults.is_finished() {
             thread::sleep(Duration::from_millis(50));
         }
         stop.store(true, Ordering::SeqCst);

@@ -1,5 +1,6 @@
 //! One node: a process of its own, driven over a socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,15 +11,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::unaware::Unaware;
 use crate::wire::{Ask, Say, Tokens};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Data {
     count: u64,
+    #[serde(default)]
+    tag: u64,
 }
 
 /// Set, it makes a node that does not keep the promise.
 pub(crate) const OPEN_GATE: &str = "TORTURE_OPEN_GATE";
+/// Set, it makes a node that does not notice that the database went back.
+pub(crate) const UNAWARE: &str = "TORTURE_UNAWARE";
+/// The root secret of all nodes.
+pub(crate) const SECRET: &str = "torturetorturetorturetorturetorturetorturetorturetorture";
 
 /// Serves until it is killed; prints its port first. Configured by `SESSION_*`, with the root
 /// secret in `SESSION_KEY`.
@@ -29,7 +37,17 @@ pub(crate) const OPEN_GATE: &str = "TORTURE_OPEN_GATE";
 pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let secret = SecretKey::new(std::env::var("SESSION_KEY")?)?;
     let config = TierConfig::load(None)?;
-    let tiers: Tiers<Data> = Tiers::open(config, TokenKeys::new(&secret)).await?;
+    let keys = TokenKeys::new(&secret);
+    let tiers: Tiers<Data> = match std::env::var_os(UNAWARE) {
+        None => Tiers::open(config, keys).await?,
+        Some(_) => {
+            let store = Unaware::open(&config.cold).await?;
+            Tiers::builder(config, keys)
+                .store(Arc::new(store))
+                .start()
+                .await?
+        }
+    };
     if std::env::var_os(OPEN_GATE).is_some() {
         tiers.open_the_gate();
     }
@@ -59,16 +77,18 @@ async fn talk(tiers: Tiers<Data>, stream: TcpStream) -> std::io::Result<()> {
 
 async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
     let asked_at = tiers.now().moment.nanos();
-    let session = |session: &Session<Data>, tokens: Option<Tokens>| Say::Session {
-        id: session.id().to_string(),
-        tokens,
-        version: session.version().get(),
-        count: session
-            .body_if_here()
-            .and_then(|body| Some(body.data().ok()?.count)),
-        tier: session.tier().to_string(),
-        asked_at,
-        served_at: tiers.now().moment.nanos(),
+    let session = |session: &Session<Data>, tokens: Option<Tokens>| {
+        let data = session.body_if_here().and_then(|body| body.data().ok());
+        Say::Session {
+            id: session.id().to_string(),
+            tokens,
+            version: session.version().get(),
+            count: data.as_ref().map(|data| data.count),
+            tag: data.as_ref().map(|data| data.tag),
+            tier: session.tier().to_string(),
+            asked_at,
+            served_at: tiers.now().moment.nanos(),
+        }
     };
     let refused = |refusal: Refusal| match refusal.is_unavailable() {
         true => Say::Failed(refusal.to_string()),
@@ -114,11 +134,17 @@ async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
             Ok(found) => session(&found, None),
             Err(said) => said,
         },
-        Ask::Increment { token } => match found(&token, Strictness::Trust).await {
-            Ok(found) => match found.update(|data| data.count += 1).await {
-                Ok(changed) => session(&changed, None),
-                Err(error) => Say::Failed(error.to_string()),
-            },
+        Ask::Increment { token, tag } => match found(&token, Strictness::Trust).await {
+            Ok(found) => {
+                let change = |data: &mut Data| {
+                    data.count += 1;
+                    data.tag = tag;
+                };
+                match found.update(change).await {
+                    Ok(changed) => session(&changed, None),
+                    Err(error) => Say::Failed(error.to_string()),
+                }
+            }
             Err(said) => said,
         },
         Ask::Revoke { id } => match id.parse() {

@@ -36,7 +36,7 @@ impl Report {
         faults: Vec<Fault>,
         resources: Resources,
     ) -> Self {
-        let mut staleness: Vec<_> = history.served_after().map(|(_, after)| after).collect();
+        let mut staleness = history.served_after(plan.promised);
         staleness.sort();
         let mut violations = history.violations(plan.promised);
         violations.extend(resources.left(plan).into_iter().map(Violation::Left));
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
         let worst = self.staleness.last().copied().unwrap_or_default();
         writeln!(
             f,
-            "served after the commit: {} reads, the worst {worst:?} after; B is {:?}",
+            "served after the end of the session: {} reads, the worst {worst:?} after; B is {:?}",
             self.staleness.len(),
             self.promised
         )?;

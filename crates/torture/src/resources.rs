@@ -125,15 +125,11 @@ pub(crate) fn held(world: &World, warm: Option<&Warm>) -> Held {
             other => panic!("a node does not count its tasks: {other:?}"),
         }
     });
-    let database = world.database.sql(
-        "SELECT count(*) FROM pg_stat_activity \
-         WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    );
     let clients = warm.map(|warm| warm.redis.cli(&["CLIENT", "LIST"]));
     let leases = warm.map(|warm| warm.redis.cli(&["--scan", "--pattern", "session:l:*"]));
     Held {
         tasks: tasks.sum(),
-        database: database.trim().parse().expect("a number"),
+        database: world.cold.connections(&world.pids()),
         // The one that asks is not counted.
         redis: clients.map_or(0, |list| count(&list) - 1),
         leases: leases.map_or(0, |leases| count(&leases)),
@@ -191,6 +187,7 @@ impl fmt::Display for Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Store;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -209,6 +206,8 @@ mod tests {
             by_sql: false,
             faults: Vec::new(),
             gate_open: false,
+            unaware: false,
+            store: Store::Postgres,
         }
     }
 

@@ -16,8 +16,8 @@ pub(crate) enum Ask {
     FindBriefly { token: String, micros: u64 },
     /// The same, confirmed by the database's row.
     FindStrict { token: String },
-    /// Add one to the session's count.
-    Increment { token: String },
+    /// Add one to the session's count, and leave a tag that no other change leaves.
+    Increment { token: String, tag: u64 },
     /// Trade a refresh token in for a new pair.
     Refresh { token: String },
     /// Count the tasks of the node's runtime.
@@ -40,6 +40,8 @@ pub(crate) enum Say {
         tokens: Option<Tokens>,
         version: i64,
         count: Option<u64>,
+        /// Of the last change; zero if there was none.
+        tag: Option<u64>,
         tier: String,
         /// When the node began to look, and when it had the session; nanoseconds since boot.
         asked_at: i64,

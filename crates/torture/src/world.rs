@@ -5,50 +5,39 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testbed::{Cluster, Database, Standby};
 
 use crate::Plan;
-use crate::node::OPEN_GATE;
+use crate::cold::Cold;
+use crate::node::{OPEN_GATE, SECRET, UNAWARE};
 use crate::warm::Warm;
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) database: Database,
-    pub(crate) standby: Option<Standby>,
-    /// Last: its databases go first.
-    pub(crate) cluster: Cluster,
+    pub(crate) cold: Cold,
 }
 
 impl World {
     pub(crate) fn start(plan: &Plan, warm: Option<&Warm>) -> Self {
-        // Of its own, since it is to be stopped and killed.
-        let cluster = Cluster::start();
-        let database = cluster.database();
-        let standby = plan.replica.then(|| cluster.standby());
+        let cold = Cold::start(plan);
         let nodes = (0..plan.nodes)
             .map(|number| {
-                let mut settings = vec![("SESSION_COLD__URL", database.url())];
-                let replica = standby.as_ref().map(|standby| standby.url(&database));
-                settings.extend(replica.map(|url| ("SESSION_COLD__REPLICA_URL", url)));
+                let mut settings = cold.settings();
                 let warm = warm.map(|warm| warm.url(number));
                 settings.extend(warm.map(|url| ("SESSION_WARM__URL", url)));
                 Node::start(plan, settings)
             })
             .collect();
-        Self {
-            nodes,
-            database,
-            standby,
-            cluster,
-        }
+        Self { nodes, cold }
+    }
+
+    /// The processes of the nodes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(Node::pid).collect()
     }
 
     /// Everything runs again.
     pub(crate) fn heal(&self) {
-        self.cluster.resume();
-        if let Some(standby) = &self.standby {
-            standby.resume_replay();
-        }
+        self.cold.heal();
         self.nodes.iter().for_each(Node::resume);
     }
 }
@@ -69,7 +58,7 @@ impl Node {
         }
         let bound = plan.bound.as_millis();
         command
-            .env("SESSION_KEY", "torture".repeat(8))
+            .env("SESSION_KEY", SECRET)
             .envs(settings)
             .env("SESSION_COLD__STATEMENT_TIMEOUT", "2s")
             .env("SESSION_COLD__CONNECT_TIMEOUT", "2s")
@@ -84,6 +73,9 @@ impl Node {
             .stdout(Stdio::piped());
         if plan.gate_open {
             command.env(OPEN_GATE, "1");
+        }
+        if plan.unaware {
+            command.env(UNAWARE, "1");
         }
         let mut process = command.spawn().expect("torture-node runs");
         let stdout = process.stdout.take().expect("a pipe");

@@ -1,8 +1,8 @@
-//! A short plan; and that the checker finds what it is there to find.
+//! Short plans; and that the checker finds what it is there to find.
 
 use std::time::Duration;
 
-use torture::{Fault, Plan, Report, Violation, run};
+use torture::{Fault, Plan, Report, Store, Violation, run};
 
 fn plan() -> Plan {
     Plan {
@@ -19,6 +19,8 @@ fn plan() -> Plan {
         by_sql: true,
         faults: Fault::ALL.into(),
         gate_open: false,
+        unaware: false,
+        store: Store::Postgres,
     }
 }
 
@@ -29,6 +31,54 @@ fn under_faults_nothing_is_served_late_lost_or_refused_for_nothing() {
     assert_eq!(report.violations, []);
     assert!(report.operations() > 500, "{report}");
     assert!(report.faults.len() >= 2, "{report}");
+}
+
+/// Restores, crashes and copies: each seed has some of them.
+#[test]
+fn a_postgres_that_goes_back_is_obeyed_and_served_from_then_on() {
+    let report = run(&Plan {
+        duration: Duration::from_secs(24),
+        bound: Duration::from_secs(1),
+        promised: Duration::from_secs(1),
+        faults: Fault::setbacks(Store::Postgres),
+        ..plan()
+    });
+    println!("{report}");
+    assert_eq!(report.violations, []);
+    assert!(report.faults.len() >= 2, "{report}");
+}
+
+#[test]
+fn a_sqlite_file_that_is_replaced_is_obeyed_and_served_from_then_on() {
+    let report = run(&Plan {
+        duration: Duration::from_secs(12),
+        bound: Duration::from_secs(1),
+        promised: Duration::from_secs(1),
+        store: Store::Sqlite,
+        faults: Fault::setbacks(Store::Sqlite),
+        ..plan()
+    });
+    println!("{report}");
+    assert_eq!(report.violations, []);
+    assert!(!report.faults.is_empty(), "{report}");
+}
+
+/// Nodes that do not notice that the database went back serve what it no longer has.
+#[test]
+fn the_checker_finds_nodes_that_do_not_notice_that_the_database_went_back() {
+    let report = run(&Plan {
+        duration: Duration::from_secs(8),
+        bound: Duration::from_secs(1),
+        promised: Duration::from_secs(1),
+        redis: false,
+        replica: false,
+        faults: vec![Fault::RestoredAtOnce],
+        unaware: true,
+        ..plan()
+    });
+    let mut violations = report.violations.iter();
+    let found = violations.any(|it| matches!(it, Violation::OfLostHistory { .. }));
+    assert!(found, "{report}");
 }
 
 /// Nodes that hear of revocations only by a feed that is slower than the bound they are held to.

@@ -1,5 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::OrFail;
 use crate::{Error, Redis};
@@ -34,7 +36,16 @@ impl Redis {
         fs::write(self.dump(), &snapshot.0)
             .map_err(Error::because("cannot write a snapshot of Redis"))
             .and_then(|()| self.launch())
+            .and_then(|()| self.loaded())
             .or_fail();
+    }
+
+    /// Waits until the server has read its snapshot: until then it refuses commands.
+    fn loaded(&self) -> Result<(), Error> {
+        while !self.ask(&["INFO", "persistence"])?.contains("loading:0") {
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Where the server saves what it holds, when told to, and looks for it when it starts.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-use torture::{Fault, Plan, run};
+use torture::{Fault, Plan, Store, run};
 
 /// Real nodes under faults, and a checker of what they said.
 #[derive(Parser)]
@@ -16,6 +16,12 @@ struct Flags {
     /// Half an hour, which tells whether memory grows.
     #[arg(long, conflicts_with = "seconds")]
     soak: bool,
+    /// On a SQLite file, in place of PostgreSQL.
+    #[arg(long)]
+    sqlite: bool,
+    /// Without what makes the database go back.
+    #[arg(long)]
+    forward: bool,
     /// What happens is drawn from this.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -40,6 +46,14 @@ fn main() -> ExitCode {
     let flags = Flags::parse();
     let this = std::env::current_exe().expect("this program has a path");
     let bound = Duration::from_millis(flags.bound);
+    let store = match flags.sqlite {
+        true => Store::Sqlite,
+        false => Store::Postgres,
+    };
+    let faults = match flags.forward {
+        true => Fault::ALL.into(),
+        false => Fault::every(store),
+    };
     let report = run(&Plan {
         node: this.with_file_name("torture-node"),
         nodes: flags.nodes,
@@ -52,8 +66,10 @@ fn main() -> ExitCode {
         redis: true,
         replica: flags.replica,
         by_sql: true,
-        faults: Fault::ALL.into(),
+        faults,
         gate_open: false,
+        unaware: false,
+        store,
     });
     print!("{report}");
     if let Some(file) = flags.svg {
