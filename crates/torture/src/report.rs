@@ -142,6 +142,13 @@ impl fmt::Display for Report {
         }
         write!(f, "{}", self.resources)?;
         writeln!(f, "{} violations", self.violations.len())?;
+        let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+        for violation in &self.violations {
+            *kinds.entry(violation.kind()).or_default() += 1;
+        }
+        for (kind, times) in kinds {
+            writeln!(f, "  {times:>9} × {kind}")?;
+        }
         for violation in self.violations.iter().take(10) {
             writeln!(f, "  {violation:?}")?;
         }

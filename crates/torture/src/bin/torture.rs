@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, ValueEnum};
 use torture::{Fault, Plan, Store, run};
 
 /// Real nodes under faults, and a checker of what they said.
@@ -19,9 +19,9 @@ struct Flags {
     /// On a SQLite file, in place of PostgreSQL.
     #[arg(long)]
     sqlite: bool,
-    /// Without what makes the database go back.
-    #[arg(long)]
-    forward: bool,
+    /// What goes wrong.
+    #[arg(long, value_enum, default_value_t = Kinds::All)]
+    faults: Kinds,
     /// What happens is drawn from this.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,6 +42,16 @@ struct Flags {
     svg: Option<PathBuf>,
 }
 
+/// Kinds of what goes wrong.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kinds {
+    All,
+    /// Those by which no database goes back.
+    Outages,
+    /// Those by which it does.
+    Setbacks,
+}
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let this = std::env::current_exe().expect("this program has a path");
@@ -50,9 +60,10 @@ fn main() -> ExitCode {
         true => Store::Sqlite,
         false => Store::Postgres,
     };
-    let faults = match flags.forward {
-        true => Fault::ALL.into(),
-        false => Fault::every(store),
+    let faults = match flags.faults {
+        Kinds::All => Fault::every(store),
+        Kinds::Outages => Fault::ALL.into(),
+        Kinds::Setbacks => Fault::setbacks(store),
     };
     let report = run(&Plan {
         node: this.with_file_name("torture-node"),

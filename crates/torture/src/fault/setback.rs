@@ -29,7 +29,7 @@ impl Strikes<'_> {
     pub(super) fn go_back(&mut self, fault: Fault, back: impl FnOnce()) {
         let began_at = self.load.unsettle();
         back();
-        self.load.settle(&self.world.cold, began_at);
+        self.load.settle(&self.world.cold, &fault, began_at);
         self.rest(self.plan.bound + RECOVERY);
         if !self.stop.load(Ordering::SeqCst) {
             self.load.must_serve(&fault);

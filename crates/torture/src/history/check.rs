@@ -103,15 +103,19 @@ impl History {
     /// Near a setback a node may know less, or something else, than the client.
     fn refused_for_nothing(&self, bound: Duration) -> Vec<Violation> {
         let settled = nanos(bound + RECOVERY);
-        let refusals = self.false_refusals.iter().filter(|refusal| {
+        let refused = self.false_refusals.iter().filter_map(|refusal| {
             let before = refusal.setbacks.checked_sub(1);
             let before = before.and_then(|before| self.setbacks.get(before));
             let next = self.setbacks.get(refusal.setbacks);
-            before.is_none_or(|before| refusal.asked_at > before.answered_at + settled)
-                && next.is_none_or(|next| refusal.refused_at < next.began_at)
-        });
-        let refused = refusals.map(|refusal| Violation::RefusedForNothing {
-            session: refusal.session,
+            let is_settled = before.is_none_or(|it| refusal.asked_at > it.answered_at + settled)
+                && next.is_none_or(|next| refusal.refused_at < next.began_at);
+            is_settled.then(|| Violation::RefusedForNothing {
+                refusal: refusal.clone(),
+                since: before.map(|it| {
+                    let since = duration(refusal.asked_at - it.answered_at);
+                    (it.what.clone(), since)
+                }),
+            })
         });
         refused.collect()
     }

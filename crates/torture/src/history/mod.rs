@@ -110,8 +110,10 @@ pub enum Violation {
     },
     /// A session was refused although nobody revoked it.
     RefusedForNothing {
-        /// Which session.
-        session: usize,
+        /// What the client was told.
+        refusal: Refusal,
+        /// The last setback before, and how long ago that was.
+        since: Option<(String, Duration)>,
     },
     /// A node answered with another session than the one that was asked for.
     MixedUp {
@@ -122,6 +124,27 @@ pub enum Violation {
     Left(String),
     /// A change that was acknowledged is not there.
     Lost(String),
+}
+
+impl Violation {
+    /// The kind, in words, and after which setback it came if that matters.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Late { .. } => "served late".into(),
+            Self::OfLostHistory { .. } => "served of a lost history".into(),
+            Self::OfForkedCopy { .. } => "served of a forked copy".into(),
+            Self::Unserved(_) => "not served".into(),
+            Self::Backwards { .. } => "went backwards".into(),
+            Self::RefusedForNothing { since: None, .. } => "refused for nothing".into(),
+            Self::RefusedForNothing {
+                since: Some((what, _)),
+                ..
+            } => format!("refused for nothing after: {what}"),
+            Self::MixedUp { .. } => "answered with another session".into(),
+            Self::Left(_) => "not given back".into(),
+            Self::Lost(_) => "lost".into(),
+        }
+    }
 }
 
 /// The tag that is only ever written to a copy that was promoted by mistake.

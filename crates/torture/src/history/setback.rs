@@ -5,6 +5,8 @@ use std::collections::HashMap;
 /// The database went back. It is the end of one history, and the begin of the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setback {
+    /// What made it go back.
+    pub what: String,
     /// Just before it went back: what is served from here on may be of either history.
     pub began_at: i64,
     /// When the question was sent that told what the next history begins with.
@@ -49,10 +51,14 @@ pub struct Change {
 }
 
 /// A session that was refused although the client knew of no reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Which session.
     pub session: usize,
+    /// By which node.
+    pub node: Option<usize>,
+    /// What it said.
+    pub said: String,
     /// How often the database had gone back when the client asked, and when it was told.
     pub setbacks: usize,
     /// When the client asked.

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::known::Known;
-use super::{Load, PAUSE, Phase, SESSIONS, ask, lock};
-use crate::history::{Login, Read, Refusal, Revocation};
+use super::{Load, PAUSE, Phase, SESSIONS, State, ask, lock};
+use crate::history::{Login, Read, Refusal};
 use crate::wire::{Ask, Line, Say};
 
 impl Load<'_> {
@@ -34,14 +34,17 @@ impl Load<'_> {
 
     fn step(&self, random: &mut fastrand::Rng, node: usize, line: &mut Line) -> Result<()> {
         let chosen = {
-            let known = &lock(&self.state).known;
+            let State { known, phase } = &*lock(&self.state);
             let late = known.len().saturating_sub(4 * SESSIONS)..known.len();
             let live: Vec<usize> = late.clone().filter(|&it| !known[it].over).collect();
-            match live.len() < SESSIONS {
-                true => None,
+            let any = (!late.is_empty()).then(|| random.usize(late));
+            match any {
+                // No session that begins while the database goes back is known to last, however many do.
+                Some(any) if phase.setbacks().is_none() && random.u32(..100) != 0 => Some(any),
+                _ if live.len() < SESSIONS => None,
                 // One that was revoked a moment ago, as likely as not.
-                false if random.u32(..4) == 0 => Some(random.usize(late)),
-                false => random.choice(live),
+                _ if random.u32(..4) == 0 => any,
+                _ => random.choice(live),
             }
         };
         let Some(chosen) = chosen else {
@@ -122,7 +125,7 @@ impl Load<'_> {
                     served_at,
                 });
             }
-            Say::Refused(_) => {
+            Say::Refused(said) => {
                 *history.done.entry("reads refused").or_default() += 1;
                 // Nobody may be logged out whom nobody revoked, and who showed no token of old.
                 let showed_it = !shown.is_being_traded() && now.traded == shown.traded;
@@ -133,6 +136,8 @@ impl Load<'_> {
                 {
                     history.false_refusals.push(Refusal {
                         session: chosen,
+                        node: Some(node),
+                        said,
                         setbacks,
                         asked_at: began_at,
                         refused_at,
@@ -229,7 +234,7 @@ impl Load<'_> {
             known.end_in_doubt = true;
             (std::mem::replace(&mut known.over, true), phase)
         };
-        if let Ok(Say::Refused(_)) = said
+        if let Ok(Say::Refused(said)) = said
             && let Some(setbacks) = phase.setbacks()
             && phase == phase_now
             && !was_over
@@ -237,73 +242,11 @@ impl Load<'_> {
             let refused_at = self.now();
             lock(&self.history).false_refusals.push(Refusal {
                 session: chosen,
+                node: None,
+                said: said.clone(),
                 setbacks,
                 asked_at,
                 refused_at,
-            });
-        }
-    }
-
-    /// Takes a session out of use, before it is revoked.
-    fn retire(&self, chosen: usize) -> Option<(String, Phase)> {
-        let mut state = lock(&self.state);
-        let phase = state.phase;
-        let known = &mut state.known[chosen];
-        if known.over {
-            return None;
-        }
-        known.over = true;
-        known.end_in_doubt = true;
-        Some((known.id.clone(), phase))
-    }
-
-    fn revoke(&self, chosen: usize, line: &mut Line) -> Result<()> {
-        let Some((id, phase)) = self.retire(chosen) else {
-            return Ok(());
-        };
-        let said = ask(line, &Ask::Revoke { id });
-        let Ok(Say::Done) = said else {
-            // It may have been made.
-            self.did("revocations in doubt");
-            return said.map(drop);
-        };
-        self.revoked(chosen, phase);
-        self.did("revocations");
-        Ok(())
-    }
-
-    fn revoke_by_sql(&self, chosen: usize, random: &mut fastrand::Rng) -> Result<()> {
-        let Some((id, phase)) = self.retire(chosen) else {
-            return Ok(());
-        };
-        let sql = match random.bool() {
-            true => format!("UPDATE sessions SET is_active = false WHERE id = '{id}'"),
-            false => format!("DELETE FROM sessions WHERE id = '{id}'"),
-        };
-        if self.world.cold.try_sql(&sql).is_err() {
-            self.did("revocations in doubt");
-            return Ok(());
-        }
-        self.revoked(chosen, phase);
-        self.did("revocations by SQL");
-        Ok(())
-    }
-
-    fn revoked(&self, session: usize, phase: Phase) {
-        let committed_by = self.now();
-        {
-            let mut state = lock(&self.state);
-            if !state.is_sure(phase) {
-                // It may have been lost.
-                return;
-            }
-            state.known[session].end_in_doubt = false;
-        }
-        if let Some(setbacks) = phase.setbacks() {
-            lock(&self.history).revocations.push(Revocation {
-                session,
-                setbacks,
-                committed_by,
             });
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | what is noted of the clients' doings |
 //! | `client.rs` | what a client does |
+//! | `revoking.rs` | how it revokes sessions |
 //! | `known.rs` | what the clients know of a session |
 //! | `settle.rs` | what they know after the database went back |
 //! | `finish.rs` | what must be there in the end |
@@ -11,6 +12,7 @@
 mod client;
 mod finish;
 mod known;
+mod revoking;
 mod settle;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +66,7 @@ struct Phase(usize);
 impl Phase {
     /// How often the database had gone back; `None` while it does.
     fn setbacks(self) -> Option<usize> {
-        (self.0 % 2 == 0).then_some(self.0 / 2)
+        self.0.is_multiple_of(2).then_some(self.0 / 2)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the clients know after the database went back: what it says itself.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ impl Load<'_> {
     /// # Panics
     ///
     /// If it does not answer within a minute.
-    pub(crate) fn settle(&self, cold: &Cold, began_at: i64) {
+    pub(crate) fn settle(&self, cold: &Cold, what: &dyn Display, began_at: i64) {
         let (asked_at, found) = self.truth(cold);
         let answered_at = self.now();
         let mut rows = HashMap::new();
@@ -54,6 +55,7 @@ impl Load<'_> {
             state.phase.0 += 1;
         }
         lock(&self.history).setbacks.push(Setback {
+            what: what.to_string(),
             began_at,
             asked_at,
             answered_at,
@@ -94,9 +96,8 @@ impl Load<'_> {
         // A pair that somebody is trading in may be gone at any time.
         let is_unsure = known.end_in_doubt || known.is_being_traded();
         let pairs = std::iter::once(&known.tokens).chain(known.former.iter().rev());
-        let good = pairs
-            .cloned()
-            .find(|pair| self.hash(&pair.access) == found.access);
+        let mut pairs = pairs.filter(|pair| self.hash(&pair.access) == found.access);
+        let good = pairs.next().cloned();
         known.over = is_unsure || !active || good.is_none();
         if let Some(good) = good {
             known.tokens = good;
@@ -116,7 +117,7 @@ impl Load<'_> {
     }
 
     /// The database has been back for long: each node serves valid sessions, and from its caches.
-    pub(crate) fn must_serve(&self, after: &dyn std::fmt::Display) {
+    pub(crate) fn must_serve(&self, after: &dyn Display) {
         for (node, at) in self.world.nodes.iter().enumerate() {
             let Ok(mut line) = Line::open(at.address) else {
                 self.unserved(format!("node {node} took no connection after: {after}"));
