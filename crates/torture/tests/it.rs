@@ -72,7 +72,7 @@ fn a_sqlite_file_that_is_replaced_is_obeyed_and_served_from_then_on() {
 #[test]
 fn the_checker_finds_nodes_that_do_not_notice_that_the_database_went_back() {
     let report = run(&Plan {
-        duration: Duration::from_secs(8),
+        duration: Duration::from_secs(12),
         bound: Duration::from_secs(1),
         promised: Duration::from_secs(1),
         redis: false,

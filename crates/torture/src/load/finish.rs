@@ -2,12 +2,15 @@
 
 use std::sync::PoisonError;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Load;
 use super::known::Known;
 use crate::history::History;
 use crate::wire::{Ask, Line, Say};
+
+/// Nodes that were cut off from something have found back by then.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Load<'_> {
     /// Looks at every session that is in use, in the database.
@@ -16,10 +19,12 @@ impl Load<'_> {
         let known = state.unwrap_or_else(PoisonError::into_inner).known;
         let history = self.history.into_inner();
         let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        // What is not there by then is asked for once more, and no longer waited for.
+        let end = Instant::now() + PATIENCE;
         let mut line = Line::open(self.world.nodes[0].address).expect("a node");
         for (session, known) in known.iter().enumerate().filter(|(_, known)| !known.over) {
             history.checked += 1;
-            let lost = match count(&mut line, known) {
+            let lost = match count(&mut line, known, end) {
                 Err(said) => format!("session {session} is gone: {said}"),
                 Ok(count) if count < known.counted || count > known.counted + known.in_doubt => {
                     format!(
@@ -38,19 +43,17 @@ impl Load<'_> {
     }
 }
 
-/// What the database counts of a session; or why that is not known after ten seconds.
-fn count(line: &mut Line, known: &Known) -> Result<u64, String> {
-    let mut last = String::new();
-    for _ in 0..100 {
+/// What the database counts of a session; or why that is not known at `end`.
+fn count(line: &mut Line, known: &Known, end: Instant) -> Result<u64, String> {
+    loop {
         let token = known.tokens.access.clone();
         let said = line.ask(&Ask::FindStrict { token });
         match said.expect("the node answers") {
             Say::Session {
                 count: Some(count), ..
             } => return Ok(count),
-            said => last = format!("{said:?}"),
+            said if Instant::now() >= end => return Err(format!("{said:?}")),
+            _ => thread::sleep(Duration::from_millis(100)),
         }
-        thread::sleep(Duration::from_millis(100));
     }
-    Err(last)
 }
