@@ -4,7 +4,7 @@ DROP TRIGGER session_history_begin ON session_history;
 DROP TRIGGER sessions_truncated ON sessions;
 DROP TRIGGER session_tombstones_stay ON session_tombstones;
 DROP TRIGGER users_delete_sessions ON users;
-DROP FUNCTION session_history_begin, sessions_begin_lineage, sessions_mend, sessions_install_triggers, session_triggers, session_tombstones_stay, users_delete_sessions, session_moved, session_horizon, session_objects;
+DROP FUNCTION session_history_begin, sessions_begin_lineage, sessions_mend, sessions_install_triggers, session_triggers, session_tombstones_stay, users_delete_sessions, session_moved, session_horizon, session_objects, session_files;
 DROP TABLE session_crash_marker;
 
 -- From here on as the migration before has it.
@@ -26,7 +26,7 @@ BEGIN
                      (SELECT oid FROM pg_database WHERE datname = current_database()));
 END $$;
 
-ALTER TABLE session_history DROP COLUMN started, DROP COLUMN timeline, DROP COLUMN objects, ADD COLUMN server text;
+ALTER TABLE session_history DROP COLUMN started, DROP COLUMN timeline, DROP COLUMN files, DROP COLUMN objects, ADD COLUMN server text;
 CREATE FUNCTION session_history_name_server() RETURNS trigger
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN

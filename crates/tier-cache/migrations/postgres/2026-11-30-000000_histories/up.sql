@@ -12,15 +12,17 @@ DROP FUNCTION session_history_name_server, session_server;
 DROP TABLE IF EXISTS session_crash_marker;
 DROP FUNCTION IF EXISTS session_history_begin, sessions_begin_lineage, sessions_mend, sessions_install_triggers,
     session_triggers, session_tombstones_stay, sessions_truncated, users_delete_sessions, session_moved,
-    session_horizon, session_objects CASCADE;
+    session_horizon, session_objects, session_files CASCADE;
 
 -- started   when the server was started on which the lineage began
 -- timeline  the server's timeline; a promoted standby is on a later one
+-- files     see session_files
 -- objects   see session_objects
 ALTER TABLE session_history
     DROP COLUMN server,
     ADD COLUMN started timestamptz,
     ADD COLUMN timeline integer,
+    ADD COLUMN files text,
     ADD COLUMN objects text;
 
 -- Holds the lineage until the server crashes. PostgreSQL empties unlogged tables in each crash recovery,
@@ -28,19 +30,23 @@ ALTER TABLE session_history
 -- keeps them, and standbys never have their rows.
 CREATE UNLOGGED TABLE session_crash_marker (lineage bigint NOT NULL);
 
--- Names what the numbering of changes rests on: the database, the tables with their files, and the
--- triggers with their functions. A table that was restored, swapped or truncated has another file. A
--- trigger that was switched off and on again has another xmin.
+-- Names the database and the files of the tables that loads read: one that was restored, swapped or
+-- truncated has another file. Cheap enough for each load, since it searches no table.
+CREATE FUNCTION session_files() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pg_relation_filepath(to_regclass('sessions')) || ' ' || pg_relation_filepath(to_regclass('users'))
+$$;
+
+-- Names what else the numbering of changes rests on: the tombstones' file, the crash marker, and the
+-- triggers with their functions. A trigger that was switched off and on again has another xmin.
 CREATE FUNCTION session_objects() RETURNS text
     LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
     tables oid[] := ARRAY[to_regclass('sessions'), to_regclass('users'), to_regclass('session_tombstones')];
 BEGIN
     RETURN concat_ws(' ',
-        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        pg_relation_filepath(to_regclass('session_tombstones')),
         (SELECT relpersistence FROM pg_class WHERE oid = to_regclass('session_crash_marker')),
-        (SELECT string_agg(concat_ws(':', oid, relfilenode), ' ' ORDER BY oid)
-            FROM pg_class WHERE oid = ANY (tables)),
         (SELECT string_agg(concat_ws(':', t.oid, t.xmin, t.tgenabled, f.oid, f.xmin), ' ' ORDER BY t.oid)
             FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
             WHERE t.tgrelid = ANY (tables) AND NOT t.tgisinternal));
@@ -74,7 +80,7 @@ BEGIN
             THEN 'the server was started again, or another server took over'
         WHEN NOT EXISTS (SELECT FROM session_crash_marker WHERE lineage = history.lineage)
             THEN 'the server recovered from a crash'
-        WHEN history.objects IS DISTINCT FROM session_objects()
+        WHEN history.files IS DISTINCT FROM session_files() OR history.objects IS DISTINCT FROM session_objects()
             THEN 'tables or triggers were restored, replaced, emptied, rewritten or switched off'
         WHEN history.tombstones_since > session_mark()
             THEN 'session_history.tombstones_since was in the future'
@@ -85,13 +91,12 @@ BEGIN
 END $$;
 
 -- The mark of the snapshot, its lineage and the database's clock. A database that has moved shows a
--- lineage that no node follows, so that no node believes the rows read from it. (Where only the
--- crash marker or the tables changed, the feed alone notices, so that a load pays for no more than a
--- comparison.)
+-- lineage that no node follows, so that no node believes the rows read from it. (Where only the crash
+-- marker or the triggers changed, the feed alone notices, so that a load pays for no more than comparisons.)
 CREATE VIEW session_now AS
     SELECT session_mark() AS mark, now() AS wall,
         CASE
-            WHEN started = pg_postmaster_start_time() THEN lineage
+            WHEN started = pg_postmaster_start_time() AND files = session_files() THEN lineage
             WHEN session_moved() IS NULL THEN lineage
             ELSE ~lineage
         END AS lineage,
@@ -114,6 +119,7 @@ BEGIN
     NEW.tombstones_since := session_mark();
     NEW.started := pg_postmaster_start_time();
     NEW.timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+    NEW.files := session_files();
     NEW.objects := session_objects();
     DELETE FROM session_crash_marker;
     INSERT INTO session_crash_marker VALUES (NEW.lineage);
@@ -174,10 +180,23 @@ END $$;
 -- Makes the triggers as they have to be, whatever there is of them: a restore or a swapped table may
 -- have lost them. They fire for every role, ENABLE ALWAYS, also for replication and bulk loaders.
 CREATE FUNCTION sessions_install_triggers() RETURNS void
-    LANGUAGE plpgsql SET search_path FROM CURRENT SET client_min_messages TO warning AS $$
+    LANGUAGE plpgsql SET search_path FROM CURRENT SET client_min_messages TO warning SET lock_timeout TO '100ms' AS $$
 DECLARE
     trigger record;
 BEGIN
+    -- All at once, and never for long: nodes that read these tables in another order would wait for each other
+    -- with this.
+    FOR try IN 1..200 LOOP
+        BEGIN
+            LOCK TABLE sessions, session_tombstones, session_history, users IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF try = 200 THEN
+                RAISE EXCEPTION 'other transactions keep the tables locked: end them, or try again';
+            END IF;
+            PERFORM pg_sleep(random() / 10);
+        END;
+    END LOOP;
     FOR trigger IN SELECT * FROM session_triggers() LOOP
         EXECUTE format('DROP TRIGGER IF EXISTS %I ON %I', trigger.name, trigger.of_table);
         EXECUTE format('CREATE TRIGGER %I %s', trigger.name, trigger.definition);

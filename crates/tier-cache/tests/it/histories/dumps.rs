@@ -1,9 +1,10 @@
 //! Dumps that are restored into the tables of running nodes, each in the words of an operator.
 
 use testbed::Database;
+use tier_cache::{Login, Refusal};
 
 use super::World;
-use crate::support::Cold;
+use crate::support::{Cold, Service, eventually};
 
 /// A backup of a database, in a file.
 struct Dump<'a> {
@@ -141,3 +142,34 @@ const DATA_OF_SESSIONS: [&str; 6] = [
     "--table=session_tombstones",
     "--table=session_history",
 ];
+
+/// The feed misses it; each load compares.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_swapped_between_two_polls_are_not_believed() {
+    let service = Service::without_redis(Cold::postgres());
+    let node = service.quiet_node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let (id, old) = (
+        issued.session.id(),
+        "CREATE TABLE other AS SELECT * FROM sessions",
+    );
+    service.cold.sql(old);
+    node.revoke(id).await.unwrap();
+    let later = service.quiet_node().await;
+    service
+        .cold
+        .sql("ALTER TABLE sessions RENAME TO away; ALTER TABLE other RENAME TO sessions");
+    for node in [&node, &later] {
+        // The database says so; but for how long?
+        node.find(id).await.unwrap();
+    }
+    service
+        .cold
+        .sql("ALTER TABLE sessions RENAME TO other; ALTER TABLE away RENAME TO sessions");
+    for node in [&node, &later] {
+        eventually("it says what the tables say that are back", async || {
+            matches!(node.find(id).await, Err(Refusal::Revoked))
+        })
+        .await;
+    }
+}
