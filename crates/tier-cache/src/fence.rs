@@ -39,7 +39,7 @@ struct Floors {
 #[derive(Clone, Copy, Debug)]
 struct Floor {
     version: Version,
-    /// The number of the change that raised it.
+    /// The number of the last change of the session that is known.
     mark: Mark,
 }
 
@@ -79,6 +79,19 @@ impl Fence {
                 .by_session
                 .get(&id)
                 .is_none_or(|floor| version >= floor.version)
+    }
+
+    /// Whether a row that the gate refuses was read by a snapshot that contains every change of its session
+    /// that is known here. Then the row is what became of the session after all of them: it was put back
+    /// under the id of a deleted one, or the floor is of what the database has lost.
+    ///
+    /// For rows of the database itself alone, and for those who wait for them: what a cache says of its
+    /// marks may be of a lost history too.
+    pub(crate) fn is_overtaken_by(&self, head: &Head) -> bool {
+        let floors = self.read();
+        let floor = floors.by_session.get(&head.id);
+        head.as_of >= floors.since
+            && floor.is_some_and(|floor| head.version < floor.version && head.as_of > floor.mark)
     }
 
     /// The instant until which caches may be trusted.
@@ -157,12 +170,9 @@ impl Fence {
             version: Version::new(i64::MIN),
             mark,
         });
-        if version < floor.version {
-            return false;
-        }
         let news = version > floor.version;
         *floor = Floor {
-            version,
+            version: version.max(floor.version),
             mark: mark.max(floor.mark),
         };
         news

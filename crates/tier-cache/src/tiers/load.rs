@@ -237,7 +237,7 @@ pub(super) async fn replica<D: SessionData>(
     if row.lineage != lineage || standing != Standing::Valid || !leads_to(key, &row.head) {
         return None;
     }
-    let entry = land(shared, row, generation)?;
+    let entry = land(shared, row, generation, From::Cold)?;
     remember(shared, key, &entry);
     Some(Landed {
         entry,
@@ -295,7 +295,7 @@ async fn cold_if_leased<D: SessionData>(
         }
         shared.took(shared.clock.now().moment.since(asked));
         shared.fence.saw(row.lineage, row.head.as_of);
-        if let Some(entry) = land(shared, *row, generation) {
+        if let Some(entry) = land(shared, *row, generation, From::Primary) {
             remember(shared, key, &entry);
             return Some(Ok(Landed {
                 entry,
@@ -313,17 +313,20 @@ async fn cold_if_leased<D: SessionData>(
     Some(Err(shared.too_late()))
 }
 
-/// Keeps a row that was read from the database, here and in the warm tier; nothing if the gate
-/// refuses it.
+/// Keeps a row that was read from the database or a copy, here and in the warm tier; nothing if the gate
+/// refuses it. One of the database itself that is later than what it is refused for is handed out, and
+/// not kept: the gate would refuse it to the next one who asks.
 fn land<D: SessionData>(
     shared: &Arc<Shared<D>>,
     row: Row,
     generation: Generation,
+    from: From,
 ) -> Option<Arc<Entry<D>>> {
-    if !shared.admits(&row.head) {
-        return None;
-    }
     let now = shared.clock.now();
+    if !shared.admits(&row.head) {
+        let later = from == From::Primary && shared.fence.is_overtaken_by(&row.head);
+        return later.then(|| Arc::new(Entry::cold(row, now, generation, &shared.hot)));
+    }
     let fill = fill(shared, &row, now);
     let entry = keep(shared, row, now, generation)?;
     if let Some(fill) = fill

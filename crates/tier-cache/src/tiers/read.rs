@@ -9,7 +9,7 @@ use session_core::{Key, KeyHash, SessionId, Standing, Stem, Token, TokenKind, Wr
 use super::below::{Below, Wanted};
 use super::load::{From, Landed};
 use super::{Shared, Tiers};
-use crate::clock::Now;
+use crate::clock::{Moment, Now};
 use crate::cold::ColdStore;
 use crate::config::{Promotion, Strictness};
 use crate::data::SessionData;
@@ -314,7 +314,9 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         // It went through the gate when it landed; but this caller may be late to fetch it.
         let trusted_until = shared.fence.trusted_until();
-        let admitted = shared.admits(landed.entry.head());
+        let head = landed.entry.head();
+        let of_database = landed.good_until > Moment::LONG_AGO;
+        let admitted = shared.admits(head) || (of_database && shared.fence.is_overtaken_by(head));
         // What the fence knows by now may be another history than this was read from.
         let vouched = shared.hot.is_current(&landed.entry);
         let now = shared.clock.now();

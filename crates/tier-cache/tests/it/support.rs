@@ -77,6 +77,14 @@ impl Cold {
         }
     }
 
+    /// The same where it may be refused.
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<String, testbed::Error> {
+        match self {
+            Self::Postgres(database) => database.try_sql(sql),
+            Self::Sqlite(file) => file.try_sql(sql),
+        }
+    }
+
     /// An instant in this database's SQL, so many seconds from now.
     pub(crate) fn seconds_from_now(&self, seconds: i64) -> String {
         match self {

@@ -25,6 +25,15 @@ BEGIN
     SELECT RAISE(ABORT, 'the rowid of a session never changes');
 END;
 
+-- A session that was deleted before the lineage began may be put back: no cache holds it any more.
+DROP TRIGGER sessions_use_id_once;
+CREATE TRIGGER sessions_use_id_once BEFORE INSERT ON sessions
+WHEN EXISTS (SELECT 1 FROM session_tombstones
+             WHERE id = NEW.id AND mark >= (SELECT tombstones_since FROM session_history))
+BEGIN
+    SELECT RAISE(ABORT, 'a session of this id was deleted, and every node refuses the id: insert the session under a new one; or, to put a backup back, run `sessions invalidate-caches` first');
+END;
+
 -- Whoever puts back what names the lineage begins a new one: rows that are copied from a backup by SQL
 -- bring the numbers of an earlier time. Marks never go back.
 CREATE TRIGGER session_history_begin AFTER INSERT ON session_history

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use session_core::Mark;
 use testbed::Cluster;
 use tier_cache::{Login, Refusal, Tiers};
 
@@ -154,6 +155,8 @@ async fn a_session_that_was_asked_for_while_it_was_gone_is_served_within_the_bou
 }
 
 on_both!(
+    a_deleted_session_that_is_put_back_after_pruning_is_served,
+    a_backup_is_put_back_over_sessions_that_were_deleted_one_by_one,
     a_token_that_is_taken_away_and_given_back_is_good_at_once,
     traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm,
 );
@@ -201,5 +204,56 @@ async fn traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm(cold: Col
     for node in [&world.here, &world.there] {
         must_serve(node, &issued).await;
         eventually("it trusts its caches", async || node.health().is_trusting()).await;
+    }
+}
+
+/// Nodes know it as deleted for as long as they run. The row that they read from the database is a later one.
+async fn a_deleted_session_that_is_put_back_after_pruning_is_served(cold: Cold) {
+    let world = World::on(cold).await;
+    let issued = Known::of(world.here.login(Login::guest()).await.unwrap());
+    world.sql("CREATE TABLE kept AS SELECT * FROM sessions; DELETE FROM sessions");
+    for node in [&world.here, &world.there] {
+        must_refuse(node, &issued, &Refusal::Unknown).await;
+    }
+    world.sql(
+        "UPDATE session_history SET tombstones_since = (SELECT max(mark) + 1 FROM session_tombstones); \
+         DELETE FROM session_tombstones; INSERT INTO sessions SELECT * FROM kept",
+    );
+    for node in [&world.here, &world.there] {
+        // By its id, as one whose token nobody remembers as refused.
+        let found = node.find(issued.id).await.unwrap();
+        assert_eq!(found.id(), issued.id);
+    }
+    world.here.revoke(issued.id).await.unwrap();
+    assert!(world.here.find(issued.id).await.is_err());
+    must_refuse(&world.there, &issued, &Refusal::Revoked).await;
+}
+
+async fn a_backup_is_put_back_over_sessions_that_were_deleted_one_by_one(cold: Cold) {
+    let world = World::on(cold).await;
+    let issued = world.login().await;
+    world.sql("CREATE TABLE kept AS SELECT * FROM sessions");
+    for node in [&world.here, &world.there] {
+        // In SQLite that is another version of the schema, and begins a lineage.
+        has_polled(node).await;
+        has_polled(node).await;
+    }
+    world.sql("DELETE FROM sessions");
+    let again = "INSERT INTO sessions SELECT * FROM kept";
+    let error = world.service.cold.try_sql(again).unwrap_err().to_string();
+    assert!(error.contains("was deleted"), "{error}");
+    // What the page on backups says of it.
+    match &world.service.cold {
+        Cold::Postgres(_) => drop(world.sql("TRUNCATE sessions")),
+        Cold::Sqlite(_) => {
+            assert!(error.contains("sessions invalidate-caches"), "{error}");
+            let store = crate::cold::open(&world.service.cold).await.unwrap();
+            let before = store.changes(Mark::ZERO, 1).await.unwrap().lineage;
+            store.renew_lineage(before).await.unwrap();
+        }
+    }
+    world.sql(again);
+    for node in [&world.here, &world.there] {
+        must_serve(node, &issued).await;
     }
 }
