@@ -149,11 +149,10 @@ mod postgres {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use std::path::Path;
-
     use diesel::connection::SimpleConnection as _;
     use diesel::prelude::*;
 
+    use super::super::file::DatabaseFile;
     use super::super::sql::in_task;
     use super::super::sqlite::{MIGRATIONS, file};
     use super::{APPLIED, Applied, Missing, OPERATION, Present, StoreError};
@@ -168,12 +167,7 @@ mod sqlite {
         let busy_timeout = config.statement_timeout.as_millis();
         let permanent = |reason: String| StoreError::permanent(OPERATION, reason);
         let asked = tokio::task::spawn_blocking(move || {
-            // A URI's own words come after the name.
-            let name = path.strip_prefix("file:").unwrap_or(&path);
-            let name = name.split_once('?').map_or(name, |(name, _)| name);
-            if path.starts_with("file:") && !Path::new(name).is_file()
-                || !path.starts_with("file:") && !Path::new(&path).is_file()
-            {
+            if !DatabaseFile::new(&path).exists() {
                 return Err(permanent(format!("there is no file {path}")));
             }
             let failed = |error: &dyn std::fmt::Display| permanent(format!("{path}: {error}"));

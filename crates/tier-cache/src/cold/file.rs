@@ -4,7 +4,8 @@
 //! each use of a connection first looks at what the name leads to, which costs a microsecond.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +30,8 @@ pub(super) struct DatabaseFile {
     swaps: Arc<AtomicUsize>,
     /// Connections that are being made, until the pool knows when they were.
     opening: Arc<AtomicUsize>,
+    /// Locked for as long as this node may cache what the file says; see [`DatabaseFile::begin_run`].
+    running: Arc<Mutex<Option<File>>>,
 }
 
 /// A connection that is being made.
@@ -55,6 +58,8 @@ struct Opened {
     file: FileId,
     /// From when on connections have this one open; `None` if no other was seen before.
     since: Option<Instant>,
+    /// Others that were open before, the last ones.
+    former: Vec<FileId>,
     /// What SQLite keeps beside it, by the ends of their names.
     beside: [(&'static str, Option<FileId>); 2],
 }
@@ -112,6 +117,7 @@ impl DatabaseFile {
             opened: Arc::default(),
             opening: Arc::default(),
             swaps: Arc::default(),
+            running: Arc::default(),
         }
     }
 
@@ -135,6 +141,11 @@ impl DatabaseFile {
             Some(file) => Ok(file.to_string()),
             None => Err(StoreError::transient("changes", self.gone())),
         }
+    }
+
+    /// Whether the path leads to a file.
+    pub(super) fn exists(&self) -> bool {
+        self.path.is_file()
     }
 
     /// The file that the path leads to now.
@@ -185,43 +196,77 @@ impl DatabaseFile {
         }
     }
 
-    /// Begins a new lineage if nobody has the file open, and it holds sessions. While nobody had it open it
-    /// may have been overwritten by a backup, or have lost its last commits with the machine's power; and
-    /// there is nothing to tell it by.
+    /// Begins a new lineage if no other node runs, and the file holds sessions. While none ran it may have
+    /// been overwritten by a backup, or have lost its last commits with the machine's power; and there is
+    /// nothing to tell it by.
+    ///
+    /// Nodes that run hold a lock on a file beside it, `-nodes`. SQLite's own locks would not do: every
+    /// program has those that has the file open.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the file cannot be opened; or if what SQLite would mix with it seems to belong to
     /// another file.
-    pub(super) fn begin_run(&self) -> Result<(), StoreError> {
+    pub(super) fn begin_run(&self, patience: Duration) -> Result<(), StoreError> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_some() {
+            return Ok(());
+        }
+        let path = self.beside("-nodes");
+        let failed = |error: &dyn fmt::Display| {
+            StoreError::permanent("open", format_args!("{}: {error}", path.display()))
+        };
+        let options = File::options().create(true).append(true).open(&path);
+        let lock = options.map_err(|error| failed(&error))?;
+        match lock.try_lock() {
+            Ok(()) => self.begin_first_run(patience)?,
+            Err(TryLockError::WouldBlock) => {}
+            // Without locks each node that starts begins a lineage, which costs the others one refill.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+                *running = Some(lock);
+                return self.begin_first_run(patience);
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        let until = Instant::now() + patience;
+        loop {
+            match lock.try_lock_shared() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(StoreError::transient(
+                        "open",
+                        format_args!(
+                            "{} is locked: another node has been starting for long",
+                            path.display()
+                        ),
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            }
+        }
+        *running = Some(lock);
+        Ok(())
+    }
+
+    fn begin_first_run(&self, patience: Duration) -> Result<(), StoreError> {
         if self.notice().is_none() {
             return Ok(());
         }
         self.refuse_foreign_wal()?;
-        let failed = |error: &dyn fmt::Display| StoreError::permanent("open", error);
-        let mut connection =
-            SqliteConnection::establish(&self.url).map_err(|error| failed(&error))?;
-        // In WAL mode each connection holds a lock on the file as long as it is open, so that this one
-        // is granted only where there is no other.
-        let alone = connection.batch_execute(
-            "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;",
-        );
-        match alone {
-            Ok(()) => {}
-            Err(error) if error.to_string() == "database is locked" => return Ok(()),
-            Err(error) => return Err(failed(&error)),
-        }
         let has_file = "SELECT count(*) > 0 AS present FROM pragma_table_info('session_history') WHERE name = 'file'";
-        let begun = diesel::sql_query(has_file)
-            .get_result::<Present>(&mut connection)
-            .and_then(|there| match there.present {
-                true => self.begin_lineage(&mut connection),
-                false => Ok(()),
-            })
-            .and_then(|()| connection.batch_execute("COMMIT"));
-        // As the last one it puts all that is in the write-ahead log into the file.
-        drop(connection);
-        begun.map_err(|error| failed(&error))
+        let begin = || -> Result<(), Box<dyn std::error::Error>> {
+            let mut connection = SqliteConnection::establish(&self.url)?;
+            connection.batch_execute(&format!("PRAGMA busy_timeout = {}", patience.as_millis()))?;
+            let there = diesel::sql_query(has_file).get_result::<Present>(&mut connection)?;
+            if there.present {
+                self.begin_lineage(&mut connection)?;
+            }
+            Ok(())
+        };
+        begin().map_err(|error| StoreError::permanent("open", error))
     }
 
     /// Begins a lineage of this file, whatever the present one is.
@@ -281,21 +326,25 @@ impl DatabaseFile {
     /// Looks at what the path leads to. The first to see another file there sets aside what SQLite left
     /// beside the old one, which would be mixed with the new one.
     fn notice(&self) -> Option<FileId> {
+        /// So many are remembered that were open before.
+        const FORMER: usize = 8;
+
         let file = FileId::of(&self.path)?;
         let mut opened = self.opened();
-        let mut since = None;
-        if let Some(old) = &*opened {
+        let (mut since, mut former) = (None, Vec::new());
+        if let Some(old) = &mut *opened {
             if old.file == file {
                 return Some(file);
             }
-            if !self.is_whole() {
+            // One that was open before is as it was, and may need its log to be whole.
+            if !old.former.contains(&file) && !self.is_whole() {
                 return None;
             }
             tracing::warn!(
                 file = %self.path.display(),
                 "the database file was replaced: its connections are closed, and the new one is opened"
             );
-            self.set_aside(old);
+            self.exchange_what_is_beside(old, file);
             self.swaps.fetch_add(1, Ordering::AcqRel);
             // One that is being made may have opened the old file, and counts as made later.
             let grace = match self.opening.load(Ordering::Acquire) {
@@ -303,10 +352,17 @@ impl DatabaseFile {
                 _ => Duration::from_secs(1),
             };
             since = Some(Instant::now() + grace);
+            former = std::mem::take(&mut old.former);
+            former.retain(|known| *known != file);
+            if former.len() == FORMER {
+                former.remove(0);
+            }
+            former.push(old.file);
         }
         *opened = Some(Opened {
             file,
             since,
+            former,
             beside: [("-wal", None), ("-shm", None)],
         });
         Some(file)
@@ -328,7 +384,8 @@ impl DatabaseFile {
     }
 
     /// Renames what belongs to the old file, and only that: another process may have opened the new one.
-    fn set_aside(&self, old: &Opened) {
+    /// Puts back what was set aside when the new file was here before.
+    fn exchange_what_is_beside(&self, old: &Opened, new: FileId) {
         let folder = self.path.canonicalize().unwrap_or(self.path.clone());
         // One process at a time, so that none renames what another one made.
         let lock = folder.parent().and_then(|folder| File::open(folder).ok());
@@ -336,17 +393,55 @@ impl DatabaseFile {
         for (end, id) in old.beside {
             let path = self.beside(end);
             if id.is_some() && FileId::of(&path) == id {
-                let aside = self.beside(&format!("{end}.of-replaced-file"));
+                let aside = self.aside(end, old.file);
                 match fs::rename(&path, &aside) {
                     Ok(()) => {
-                        tracing::warn!(to = %aside.display(), "set aside what belongs to the replaced file")
+                        tracing::warn!(to = %aside.display(), "set aside what belongs to the replaced file");
                     }
                     Err(error) => {
-                        tracing::error!(%error, file = %path.display(), "belongs to the replaced file, and cannot be set aside")
+                        tracing::error!(%error, file = %path.display(), "belongs to the replaced file, and cannot be set aside");
                     }
                 }
             }
         }
+        self.put_back(new);
+    }
+
+    /// The write-ahead log of a file that is here again holds its last commits, if nobody wrote to the file
+    /// in between. Connections that noticed nothing still use both.
+    fn put_back(&self, file: FileId) {
+        let log = self.aside("-wal", file);
+        let Ok(set_aside) = fs::metadata(&log) else {
+            return;
+        };
+        let written = fs::metadata(&self.path).map(|file| (file.mtime(), file.mtime_nsec()));
+        let unchanged = written.is_ok_and(|at| at <= (set_aside.ctime(), set_aside.ctime_nsec()));
+        let free = ["-wal", "-shm"]
+            .iter()
+            .all(|end| !self.beside(end).exists());
+        if !unchanged || !free {
+            tracing::error!(
+                log = %log.display(),
+                "the database file is here again, but was used since its log was set aside: commits that are in the log alone are lost"
+            );
+            return;
+        }
+        for end in ["-shm", "-wal"] {
+            let aside = self.aside(end, file);
+            match fs::rename(&aside, self.beside(end)) {
+                Ok(()) => {
+                    tracing::warn!(from = %aside.display(), "put back what belongs to a file that is here again")
+                }
+                Err(error) => {
+                    tracing::error!(%error, file = %aside.display(), "cannot be put back")
+                }
+            }
+        }
+    }
+
+    /// Where something is put that belongs to a file that is not here.
+    fn aside(&self, end: &str, file: FileId) -> PathBuf {
+        self.beside(&format!("{end}.of-file-{}-{}", file.inode, file.born))
     }
 
     fn note_beside(&self) {
@@ -448,11 +543,11 @@ mod tests {
         let file = DatabaseFile::new(path.to_str().unwrap());
         fs::write(file.beside("-wal"), "of the old one").unwrap();
         fs::rename(database(folder.path(), "new.db"), &path).unwrap();
-        let error = file.begin_run().unwrap_err().to_string();
+        let error = file.begin_run(Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("SQLite would mix the two"), "{error}");
         // As the message says, if it does belong to it.
         fs::write(file.beside("-wal"), "of the new one").unwrap();
-        file.begin_run().unwrap();
+        file.begin_run(Duration::ZERO).unwrap();
     }
 
     #[test]
@@ -462,10 +557,11 @@ mod tests {
         let file = DatabaseFile::new(path.to_str().unwrap());
         fs::write(file.beside("-wal"), "of the old one").unwrap();
         file.open(|| Ok(())).unwrap();
+        let id = file.id().unwrap();
         fs::rename(database(folder.path(), "new.db"), &path).unwrap();
         file.notice().unwrap();
         assert!(!file.beside("-wal").exists());
-        assert!(file.beside("-wal.of-replaced-file").exists());
+        assert_eq!(fs::read(file.aside("-wal", id)).unwrap(), b"of the old one");
 
         // This one came with the next.
         file.open(|| Ok(())).unwrap();

@@ -110,8 +110,8 @@ impl SqliteStore {
         &self.pool
     }
 
-    /// Brings the tables to the newest version, and begins a new lineage if nobody else has the file open:
-    /// while nobody had, it may have been overwritten by a backup. Several processes may do so at once.
+    /// Brings the tables to the newest version, and begins a new lineage if no other node runs: while none
+    /// did, the file may have been overwritten by a backup. Several processes may do so at once.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl SqliteStore {
         in_task("migrate", async move {
             let begun = {
                 let file = file.clone();
-                tokio::task::spawn_blocking(move || file.begin_run())
+                tokio::task::spawn_blocking(move || file.begin_run(deadlines.connect))
             };
             begun
                 .await

@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use session_core::SessionId;
-use tier_cache::{Login, Tiers};
+use tier_cache::{Login, Refusal, Tiers};
 use tokio_util::sync::CancellationToken;
 
-use super::World;
+use super::{World, must_refuse, must_serve};
 use crate::support::{Basket, Cold, Service, eventually};
 
 /// A backup beside the database, and how it takes its place.
@@ -113,6 +115,60 @@ async fn a_backup_is_copied_over_the_file_while_no_node_runs() {
     service.cold.sql(&lost.revoke());
     let (here, there) = (service.node().await, service.node().await);
     lost.believed_by(&[&here, &there]).await;
+}
+
+/// Somebody's shell has the file open meanwhile, as SQLite's locks tell. It is no node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_copied_over_the_file_while_only_another_program_has_it_open() {
+    let world = World::on(Cold::sqlite()).await;
+    let kept = world.kept().await;
+    world.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let backup = Backup::of(&world.service);
+    // In WAL mode, unlike what VACUUM INTO makes.
+    fs::copy(&backup.database, &backup.backup).unwrap();
+    let lost = world.lose(kept).await;
+    let service = stopped(world).await;
+    backup.overwrite();
+    let mut shell = Command::new("sqlite3")
+        .arg(&backup.database)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut asked = shell.stdin.take().unwrap();
+    writeln!(asked, "{};\nSELECT 'open';", lost.revoke()).unwrap();
+    let mut said = String::new();
+    BufReader::new(shell.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert_eq!(said.trim(), "open");
+    assert!(backup.log().is_some());
+    let (here, there) = (service.node().await, service.node().await);
+    lost.believed_by(&[&here, &there]).await;
+    drop(asked);
+    shell.wait().unwrap();
+}
+
+/// What stood in its write-ahead log alone is there again, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_moved_away_comes_back_with_its_last_commits() {
+    let world = World::on(Cold::sqlite()).await;
+    let backup = Backup::of(&world.service);
+    let log = backup.log();
+    let issued = world.login().await;
+    let away = backup.database.with_extension("away");
+    fs::rename(&backup.database, &away).unwrap();
+    backup.move_there();
+    must_refuse(&world.here, &issued, &Refusal::Unknown).await;
+    must_refuse(&world.there, &issued, &Refusal::Unknown).await;
+    assert_ne!(backup.log(), log);
+    fs::rename(&away, &backup.database).unwrap();
+    for node in [&world.here, &world.there] {
+        must_serve(node, &issued).await;
+    }
+    assert_eq!(backup.log(), log);
+    assert_eq!(world.sql("SELECT count(*) FROM sessions").trim(), "1");
+    assert_eq!(world.sql("PRAGMA integrity_check").trim(), "ok");
 }
 
 /// The old write-ahead log, of nodes that were killed, still lies beside the new file.
