@@ -8,7 +8,7 @@ use crate::database::{Address, Database};
 use crate::error::OrFail;
 use crate::postmaster::Postmaster;
 use crate::tls::Certificates;
-use crate::{Error, SHARED_CLUSTER, port};
+use crate::{Error, SHARED_CLUSTER, Standby, port};
 
 /// A private PostgreSQL server in a temporary folder, gone when dropped.
 ///
@@ -114,6 +114,45 @@ impl Cluster {
         DataCopy {
             folder: self.postmaster.copy_data().or_fail(),
         }
+    }
+
+    /// Copies the data of the running server, as `pg_basebackup` does.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be copied.
+    #[track_caller]
+    pub fn base_backup(&self) -> DataCopy {
+        DataCopy {
+            folder: self.postmaster.base_backup().or_fail(),
+        }
+    }
+
+    /// Has the server, which is not running, recover from an archive when it is started next, with
+    /// settings such as `restore_command` and `recovery_target_name`.
+    ///
+    /// # Panics
+    ///
+    /// When the settings cannot be written.
+    #[track_caller]
+    pub fn recover(&self, settings: &[(&str, &str)]) {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| format!("{name} = '{value}'\n"));
+        self.postmaster
+            .recover(&settings.collect::<String>())
+            .or_fail();
+    }
+
+    /// Makes the server, which is not running, a standby of one that took over from it, by `pg_rewind`: what
+    /// that one lacks is lost. Both need `wal_log_hints`.
+    ///
+    /// # Panics
+    ///
+    /// When `pg_rewind` fails, with its message.
+    #[track_caller]
+    pub fn rewind(&self, to: &Standby) {
+        self.postmaster.rewind(&to.control()).or_fail();
     }
 
     /// Puts a copy of the data in the place of the present ones, while the server is not running.

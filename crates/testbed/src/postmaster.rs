@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -95,11 +96,48 @@ impl Postmaster {
 
     /// Copies the data beside themselves, which are not in use.
     pub(crate) fn copy_data(&self) -> Result<PathBuf, Error> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let copy = self.folder.join(format!("data.{number}"));
+        let copy = self.new_copy();
         self.copy(&self.data(), &copy)?;
         Ok(copy)
+    }
+
+    /// Copies the data of the running server beside themselves.
+    pub(crate) fn base_backup(&self) -> Result<PathBuf, Error> {
+        let copy = self.new_copy();
+        let mut backup = self.command("pg_basebackup")?;
+        backup
+            .args(["--no-sync", "--checkpoint=fast", "--wal-method=stream"])
+            .args(["--dbname", &self.socket_url(), "--pgdata"])
+            .arg(&copy);
+        programs::run(&mut backup, "")?;
+        Ok(copy)
+    }
+
+    fn new_copy(&self) -> PathBuf {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("data.{number}"))
+    }
+
+    /// Has the server, which is not running, recover when it is started next.
+    pub(crate) fn recover(&self, settings: &str) -> Result<(), Error> {
+        let append = || {
+            let path = self.data().join("postgresql.auto.conf");
+            let mut file = fs::OpenOptions::new().append(true).open(path)?;
+            file.write_all(settings.as_bytes())?;
+            fs::write(self.data().join("recovery.signal"), "")
+        };
+        append().map_err(Error::because("cannot write the settings of a recovery"))
+    }
+
+    /// Makes the data, which are not in use, those of a standby of another server that left their history.
+    pub(crate) fn rewind(&self, source: &str) -> Result<(), Error> {
+        let mut rewind = self.command("pg_rewind")?;
+        rewind
+            .args(["--no-sync", "--write-recovery-conf"])
+            .args(["--source-server", source, "--target-pgdata"])
+            .arg(self.data());
+        programs::run(&mut rewind, "").map(drop)
     }
 
     /// Replaces the data, which are not in use, by a copy.

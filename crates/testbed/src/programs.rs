@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::Error;
 
 /// The Debian package that brings each program.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("initdb", "postgresql"),
@@ -17,6 +17,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("pg_ctl", "postgresql"),
     ("pg_dump", "postgresql-client"),
     ("pg_restore", "postgresql-client"),
+    ("pg_rewind", "postgresql"),
     ("psql", "postgresql-client"),
     ("sqlite3", "sqlite3"),
 ];

@@ -187,6 +187,10 @@ impl Standby {
         self.address().sql("postgres", sql)
     }
 
+    pub(crate) fn control(&self) -> String {
+        self.postmaster.socket_url()
+    }
+
     fn address(&self) -> Address {
         let url = self.postmaster.socket_url();
         Address {
