@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tier_cache::{Login, Refusal, Scope, Tier, Tiers};
 
-use super::{Known, World, must_refuse, must_serve};
+use super::{Known, World, must_be_unavailable, must_refuse, must_serve};
 use crate::support::{Basket, Cold, eventually, on_both};
 
 /// As logical replication of the users alone does it, and bulk loaders.
@@ -29,6 +29,35 @@ async fn a_user_is_deleted_or_renumbered_by_a_role_for_whom_no_foreign_key_acts(
         for node in [&world.here, &world.there, &later] {
             must_be_refused(node, &issued).await;
         }
+    }
+}
+
+/// As the worker of a subscription applies changes: with the numbers of the database that they come from.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_inserted_changed_and_deleted_by_a_role_for_whom_triggers_do_not_fire() {
+    let source = World::on(Cold::postgres()).await;
+    let mut world = World::on(Cold::postgres()).await;
+    // One application, whose sessions are copied from one database to the other.
+    world.service.secret = source.service.secret.clone();
+    (world.here, world.there) = (world.service.node().await, world.service.node().await);
+    let (ended, gone) = (source.login().await, source.login().await);
+    source.sql("UPDATE sessions SET label = 'x'");
+    let rows = source.sql("COPY sessions TO stdout");
+    let apply = |sql: &str| world.sql(&format!("SET session_replication_role = replica;\n{sql}"));
+    apply(&format!("COPY sessions FROM stdin;\n{rows}\n\\.\n"));
+    for node in [&world.here, &world.there] {
+        must_serve(node, &ended).await;
+        must_serve(node, &gone).await;
+    }
+    apply(&format!(
+        "BEGIN; UPDATE sessions SET is_active = false, version = 3, changed_at_mark = 1 WHERE id = '{}'; \
+         DELETE FROM sessions WHERE id = '{}'; COMMIT",
+        ended.id, gone.id
+    ));
+    let later = world.service.node().await;
+    for node in [&world.here, &world.there, &later] {
+        must_refuse(node, &ended, &Refusal::Revoked).await;
+        must_refuse(node, &gone, &Refusal::Unknown).await;
     }
 }
 
@@ -58,6 +87,44 @@ async fn sessions_are_emptied_by_a_transaction_that_does_not_see_all_of_them() {
     let issued = Known::of(later.login(Login::guest()).await.unwrap());
     for node in [&world.here, &world.there, &later] {
         must_serve(node, &issued).await;
+    }
+}
+
+/// A plain `TRUNCATE` gets its number as it begins to wait for its lock, before what it waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_emptied_by_a_transaction_that_is_older_than_a_deletion() {
+    let world = World::on(Cold::postgres()).await;
+    let (known, other) = (world.login().await, world.login().await);
+    let connect = async || {
+        let url = world.service.cold.url();
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let (deleting, emptying) = (connect().await, connect().await);
+    deleting
+        .batch_execute("BEGIN; SELECT count(*) FROM sessions")
+        .await
+        .unwrap();
+    let emptied = tokio::spawn(async move { emptying.batch_execute("TRUNCATE sessions").await });
+    eventually("it waits for its lock", async || {
+        let waits = "SELECT count(*) FROM pg_locks \
+            WHERE relation = 'sessions'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted";
+        world.sql(waits) == "1"
+    })
+    .await;
+    let id = known.id;
+    deleting
+        .batch_execute(&format!("DELETE FROM sessions WHERE id = '{id}'; COMMIT"))
+        .await
+        .unwrap();
+    emptied.await.unwrap().unwrap();
+    let later = world.service.node().await;
+    for node in [&world.here, &world.there, &later] {
+        must_refuse(node, &known, &Refusal::Unknown).await;
+        must_refuse(node, &other, &Refusal::Unknown).await;
     }
 }
 
@@ -124,6 +191,16 @@ async fn triggers_that_are_switched_off_or_gone_blind_the_nodes_until_they_are_b
              ALTER TABLE sessions RENAME TO former; ALTER TABLE copy RENAME TO sessions",
             "SELECT sessions_install_triggers()",
         ),
+        (
+            // The rewritten table has a new lineage begin, which needs the trigger.
+            "DROP TRIGGER session_history_begin ON session_history; VACUUM FULL sessions",
+            "SELECT sessions_install_triggers()",
+        ),
+        (
+            // No crash would empty it.
+            "ALTER TABLE session_crash_marker SET LOGGED",
+            "ALTER TABLE session_crash_marker SET UNLOGGED",
+        ),
     ] {
         let world = World::on(Cold::postgres()).await;
         world.sql(harm);
@@ -148,10 +225,8 @@ async fn what_changed_while_a_trigger_was_off_is_heard_when_it_is_on_again() {
     }
 }
 
-/// The role of the nodes is not the tables' owner, and a policy hides what was revoked.
-#[tokio::test(flavor = "multi_thread")]
-async fn row_security_that_hides_rows_blinds_the_nodes() {
-    let mut world = World::on(Cold::postgres()).await;
+/// A role that is not the tables' owner, and a node that is this role.
+async fn node_of_a_role(world: &World) -> (String, Tiers<Basket>) {
     let role = format!("role_{}", world.database().name());
     // Those of the page on configuration, which are enough for all that follows.
     let page = include_str!("../../../../../docs/configuration.md");
@@ -170,6 +245,14 @@ async fn row_security_that_hides_rows_blinds_the_nodes() {
         .start()
         .await
         .unwrap();
+    (role, node)
+}
+
+/// A policy hides what was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_security_that_hides_rows_blinds_the_nodes() {
+    let mut world = World::on(Cold::postgres()).await;
+    let (role, node) = node_of_a_role(&world).await;
     (world.here, world.there) = (node.clone(), node);
     let user = world.service.cold.add_user("ada");
     let ended = world.here.login(Login::user(user)).await.unwrap();
@@ -187,6 +270,21 @@ async fn row_security_that_hides_rows_blinds_the_nodes() {
         "row security",
     )
     .await;
+    world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+/// Without a policy it hides all of them, and nobody is told that a session does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_row_security_hides_is_unavailable_and_not_unknown() {
+    let world = World::on(Cold::postgres()).await;
+    let (role, node) = node_of_a_role(&world).await;
+    let issued = world.login().await;
+    must_serve(&node, &issued).await;
+    world.sql("ALTER TABLE sessions ENABLE ROW LEVEL SECURITY");
+    must_be_unavailable(&node, &issued).await;
+    world.sql("ALTER TABLE sessions DISABLE ROW LEVEL SECURITY");
+    must_serve(&node, &issued).await;
+    drop(node);
     world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 

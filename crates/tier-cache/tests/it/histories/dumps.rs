@@ -3,7 +3,7 @@
 use testbed::Database;
 use tier_cache::{Login, Refusal};
 
-use super::World;
+use super::{World, must_be_unavailable, must_refuse, must_serve};
 use crate::support::{Cold, Service, eventually};
 
 /// A backup of a database, in a file.
@@ -14,9 +14,12 @@ struct Dump<'a> {
 
 impl<'a> Dump<'a> {
     fn of(world: &'a World, args: &[&str]) -> Self {
+        Self::of_database(world.database(), args)
+    }
+
+    fn of_database(database: &'a Database, args: &[&str]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
-        let database = world.database();
         database.run(
             "pg_dump",
             &[&["--format=custom", "--file", path], args].concat(),
@@ -25,8 +28,12 @@ impl<'a> Dump<'a> {
     }
 
     fn restore(&self, args: &[&str]) {
+        self.restore_into(self.database, args);
+    }
+
+    fn restore_into(&self, database: &Database, args: &[&str]) {
         let path = self.file.path().to_str().unwrap();
-        self.database.run("pg_restore", &[args, &[path]].concat());
+        database.run("pg_restore", &[args, &[path]].concat());
     }
 }
 
@@ -53,6 +60,33 @@ async fn a_dump_is_restored_in_one_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dump_is_restored_by_several_jobs_at_once() {
+    let world = World::on(Cold::postgres()).await;
+    let kept = world.kept().await;
+    let dump = Dump::of(&world, &[]);
+    let lost = world.lose(kept).await;
+    dump.restore(&["--clean", "--if-exists", "--jobs=2"]);
+    world.sql(&lost.revoke());
+    world.goes_on(lost).await;
+}
+
+/// No node has another's memory to lean on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_is_restored_under_three_nodes_without_redis() {
+    let world = World::with(Service::without_redis(Cold::postgres())).await;
+    let third = world.service.node().await;
+    let kept = world.kept().await;
+    let dump = Dump::of(&world, &[]);
+    let lost = world.lose(kept).await;
+    for known in [&lost.begun, &lost.kept.revoked] {
+        must_serve(&third, known).await;
+    }
+    dump.restore(&["--clean", "--if-exists", "--single-transaction"]);
+    world.sql(&lost.revoke());
+    lost.believed_by(&[&world.here, &world.there, &third]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dump_is_restored_after_the_schema_was_dropped() {
     let world = World::on(Cold::postgres()).await;
     let kept = world.kept().await;
@@ -63,6 +97,59 @@ async fn a_dump_is_restored_after_the_schema_was_dropped() {
     world.sql(&dump);
     world.sql(&lost.revoke());
     world.goes_on(lost).await;
+}
+
+/// Tables that are there and have no triggers yet have no rows yet either, so nobody is told that a session
+/// does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_row_is_not_restored_yet_is_unavailable_and_not_unknown() {
+    let world = World::on(Cold::postgres()).await;
+    let known = world.login().await;
+    let dump = Dump::of(&world, &[]);
+    world.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    dump.restore(&["--section=pre-data"]);
+    must_be_unavailable(&world.here, &known).await;
+    must_be_unavailable(&world.there, &known).await;
+    dump.restore(&["--section=data", "--section=post-data"]);
+    for node in [&world.here, &world.there] {
+        must_serve(node, &known).await;
+    }
+}
+
+/// The next node that starts brings the tables to the newest version, over what the dump left there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_the_former_release_is_restored_over_the_tables() {
+    let world = World::on(Cold::postgres()).await;
+    let kept = world.login().await;
+    let rows = world.sql(
+        "SELECT format('INSERT INTO sessions (id, expires_at, access_jti, refresh_token_hash) \
+            VALUES (%L, %L, %L, %L);', id, expires_at, access_jti, refresh_token_hash) FROM sessions",
+    );
+    let former = Database::create();
+    former.sql(include_str!(
+        "../../../migrations/postgres/2026-11-24-000000_tiered_sessions/up.sql"
+    ));
+    former.sql(&format!(
+        "CREATE TABLE __diesel_schema_migrations (\
+            version varchar(50) PRIMARY KEY, run_on timestamp NOT NULL DEFAULT now()); \
+         INSERT INTO __diesel_schema_migrations (version) VALUES ('20261124000000'); {rows}"
+    ));
+    let dump = Dump::of_database(&former, &[]);
+    let begun = world.login().await;
+    dump.restore_into(world.database(), &["--clean", "--if-exists"]);
+    let later = world.service.node().await;
+    let nodes = [&world.here, &world.there, &later];
+    for node in nodes {
+        must_refuse(node, &begun, &Refusal::Unknown).await;
+        must_serve(node, &kept).await;
+    }
+    let id = kept.id;
+    world.sql(&format!(
+        "UPDATE sessions SET is_active = false WHERE id = '{id}'"
+    ));
+    for node in nodes {
+        must_refuse(node, &kept, &Refusal::Revoked).await;
+    }
 }
 
 /// Our own triggers see what comes in.
@@ -111,6 +198,34 @@ async fn a_dump_of_data_alone_is_restored_with_triggers_switched_off() {
         "SET session_replication_role = replica; {}",
         lost.revoke()
     ));
+    world.goes_on(lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_data_alone_is_restored_in_one_transaction_with_triggers_switched_off() {
+    let world = World::on(Cold::postgres()).await;
+    let kept = world.kept().await;
+    let dump = Dump::of(&world, &[]);
+    let lost = world.lose(kept).await;
+    world.sql("TRUNCATE users, sessions, session_users, session_tombstones");
+    let (_, but_history) = DATA_OF_SESSIONS.split_last().unwrap();
+    let alone = ["--disable-triggers", "--single-transaction"];
+    dump.restore(&[but_history, &alone].concat());
+    world.sql(&lost.revoke());
+    world.goes_on(lost).await;
+}
+
+/// Frozen rows are seen by transactions that began before they were there.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_rows_are_copied_into_tables_that_the_same_transaction_emptied() {
+    let world = World::on(Cold::postgres()).await;
+    let kept = world.kept().await;
+    let rows = world.sql("COPY sessions TO stdout");
+    let lost = world.lose(kept).await;
+    world.sql(&format!(
+        "BEGIN; TRUNCATE sessions;\nCOPY sessions FROM stdin WITH (FREEZE);\n{rows}\n\\.\nCOMMIT"
+    ));
+    world.sql(&lost.revoke());
     world.goes_on(lost).await;
 }
 

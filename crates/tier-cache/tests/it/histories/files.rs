@@ -93,6 +93,27 @@ async fn a_backup_is_moved_into_the_place_of_the_file() {
     swapped(Backup::move_there).await;
 }
 
+/// No node has another's memory to lean on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_moved_into_the_place_of_the_file_of_three_nodes_without_redis() {
+    let world = World::with(Service::without_redis(Cold::sqlite())).await;
+    let third = world.service.node().await;
+    let kept = world.kept().await;
+    let backup = Backup::of(&world.service);
+    let lost = world.lose(kept).await;
+    for known in [&lost.begun, &lost.kept.revoked] {
+        must_serve(&third, known).await;
+    }
+    let log = backup.log();
+    backup.move_there();
+    eventually("the nodes set the old log aside", async || {
+        backup.log() != log
+    })
+    .await;
+    world.sql(&lost.revoke());
+    lost.believed_by(&[&world.here, &world.there, &third]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_is_removed_and_a_backup_copied_to_its_place() {
     swapped(Backup::remove_and_copy).await;

@@ -11,6 +11,8 @@
 //! | `copies.rs` | a copy that was promoted by mistake |
 //! | `around_triggers.rs` | changes that the triggers did not see, or no longer see |
 //! | `files.rs` | SQLite files that are replaced |
+//! | `rows.rs` | rows of a SQLite backup that are put back by SQL |
+//! | `swapped_back.rs` | databases that are swapped for others, and swapped back |
 //! | `unharmed.rs` | what looks like going back and is not, and what is refused without need |
 
 mod around_triggers;
@@ -19,13 +21,16 @@ mod crashes;
 mod dumps;
 mod files;
 mod lost;
+mod rows;
+mod swapped_back;
 mod unharmed;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use session_core::{SessionId, Token};
 use testbed::{Cluster, Database};
-use tier_cache::{Issued, Login, Refusal, Tier, Tiers};
+use tier_cache::{Issued, Login, Refusal, Session, Tier, Tiers};
 
 use crate::support::{Basket, Cold, Service, eventually};
 
@@ -38,7 +43,10 @@ struct World {
 
 impl World {
     async fn on(cold: Cold) -> Self {
-        let service = Service::new(cold);
+        Self::with(Service::new(cold)).await
+    }
+
+    async fn with(service: Service) -> Self {
         let (here, there) = (service.node().await, service.node().await);
         Self {
             service,
@@ -148,10 +156,38 @@ impl Lost {
 
 /// Within the bound, which is far below the time for which sessions stay hot.
 async fn must_refuse(node: &Tiers<Basket>, known: &Known, why: &Refusal) {
-    let expected = std::mem::discriminant(why);
     eventually(&format!("a node says: {why}"), async || {
+        is(&node.find(known.access.clone()).await, why)
+    })
+    .await;
+}
+
+fn is(found: &Result<Session<Basket>, Refusal>, why: &Refusal) -> bool {
+    let expected = std::mem::discriminant(why);
+    let found = found.as_ref().err().map(std::mem::discriminant);
+    found == Some(expected)
+}
+
+/// For as long as the database does not vouch for what it says.
+async fn must_be_unavailable(node: &Tiers<Basket>, known: &Known) {
+    let is_unavailable = async || {
         let found = node.find(known.access.clone()).await;
-        found.is_err_and(|refusal| std::mem::discriminant(&refusal) == expected)
+        found.is_err_and(|refusal| refusal.is_unavailable())
+    };
+    eventually("a node says that it cannot know", is_unavailable).await;
+    for _ in 0..20 {
+        // For some polls.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(is_unavailable().await);
+    }
+}
+
+/// Waits for a poll that begins after this is called, and ends.
+async fn has_polled(node: &Tiers<Basket>) {
+    let start = Instant::now();
+    eventually("a poll", async || {
+        let since = start.elapsed().as_millis() as u64;
+        node.health().feed_lag_ms.is_some_and(|lag| lag < since)
     })
     .await;
 }

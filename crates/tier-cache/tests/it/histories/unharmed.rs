@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use session_core::Mark;
 use testbed::Cluster;
-use tier_cache::{Login, Refusal, Tiers};
+use tier_cache::{Login, Refusal};
 
-use super::{Known, World, must_refuse, must_serve};
-use crate::support::{Basket, Cold, Service, eventually, on_both};
+use super::{Known, World, has_polled, must_refuse, must_serve};
+use crate::support::{Cold, Service, eventually, on_both};
 
 /// Nobody gets a wrong answer while these run.
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +47,45 @@ async fn upkeep_of_the_tables_refuses_nobody() {
             must_serve(node, &issued).await;
             must_refuse(node, &revoked, &Refusal::Revoked).await;
         }
+    }
+}
+
+/// For the database to move no client may be connected to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_and_the_database_move_to_another_tablespace() {
+    let cluster = Cluster::start();
+    let world = World::in_cluster(&cluster).await;
+    let admin = cluster.database();
+    admin.sql("SET allow_in_place_tablespaces = on; CREATE TABLESPACE elsewhere LOCATION ''");
+    let (issued, revoked) = (world.login().await, world.login().await);
+    world.sql("ALTER TABLE sessions SET TABLESPACE elsewhere");
+    world.sql("ALTER TABLE session_history SET TABLESPACE elsewhere");
+    world.sql("ALTER TABLE session_crash_marker SET TABLESPACE elsewhere");
+    for node in [&world.here, &world.there] {
+        must_serve(node, &issued).await;
+    }
+    world.sql(
+        "ALTER TABLE sessions SET TABLESPACE pg_default; \
+         ALTER TABLE session_history SET TABLESPACE pg_default; \
+         ALTER TABLE session_crash_marker SET TABLESPACE pg_default",
+    );
+    let name = world.database().name();
+    admin.sql(&format!(
+        "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false; \
+         SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+    ));
+    admin.sql(&format!("ALTER DATABASE {name} SET TABLESPACE elsewhere"));
+    admin.sql(&format!(
+        "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true"
+    ));
+    let id = revoked.id;
+    world.sql(&format!(
+        "UPDATE sessions SET is_active = false WHERE id = '{id}'"
+    ));
+    let later = world.service.node().await;
+    for node in [&world.here, &world.there, &later] {
+        must_refuse(node, &revoked, &Refusal::Revoked).await;
+        must_serve(node, &issued).await;
     }
 }
 
@@ -180,16 +219,6 @@ async fn a_token_that_is_taken_away_and_given_back_is_good_at_once(cold: Cold) {
         // Not only after the half minute for which nodes remember refused tokens.
         node.find(issued.access.clone()).await.unwrap();
     }
-}
-
-/// Waits for a poll that begins after this is called, and ends.
-async fn has_polled(node: &Tiers<Basket>) {
-    let start = Instant::now();
-    eventually("a poll", async || {
-        let since = start.elapsed().as_millis() as u64;
-        node.health().feed_lag_ms.is_some_and(|lag| lag < since)
-    })
-    .await;
 }
 
 async fn traces_that_are_said_to_be_kept_from_the_future_on_do_no_harm(cold: Cold) {
