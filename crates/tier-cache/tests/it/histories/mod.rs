@@ -8,6 +8,8 @@
 //! | `lost.rs` | backups of SQLite, a failover, and what a node does that cannot begin a new lineage |
 //! | `dumps.rs` | dumps that are restored into the tables of running nodes |
 //! | `crashes.rs` | commits that a crash loses, and data folders that are put back |
+//! | `recovery.rs` | servers that recover to a point in time, and former primaries that come back |
+//! | `schemas.rs` | schemas of which one is restored |
 //! | `copies.rs` | a copy that was promoted by mistake |
 //! | `around_triggers.rs` | changes that the triggers did not see, or no longer see |
 //! | `files.rs` | SQLite files that are replaced |
@@ -21,7 +23,9 @@ mod crashes;
 mod dumps;
 mod files;
 mod lost;
+mod recovery;
 mod rows;
+mod schemas;
 mod swapped_back;
 mod unharmed;
 
