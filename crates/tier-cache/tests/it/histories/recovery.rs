@@ -93,7 +93,7 @@ async fn a_former_primary_follows_the_new_one_and_takes_over_again() {
         unreachable!()
     };
     // For the recovery from the crash too, which `pg_rewind` sees to.
-    database.sql("ALTER SYSTEM SET wal_log_hints = on");
+    database.sql("ALTER SYSTEM SET wal_log_hints = on; ALTER SYSTEM SET wal_keep_size = '64MB'");
     let standby = cluster.standby();
     let host = |url: &str| {
         let (_, host) = url.split_once("host=").expect("a host");
