@@ -16,6 +16,12 @@ async fn rows_are_put_back(history: &str) {
     let kept = world.kept().await;
     world.sql(&format!("VACUUM INTO '{}'", backup.display()));
     let begun = world.login().await;
+    // What nodes have heard of is numbered far beyond what the changes below are.
+    let id = kept.revoked.id;
+    world.sql(
+        &format!("UPDATE sessions SET label = coalesce(label, '') || 'x' WHERE id = '{id}'; ")
+            .repeat(20),
+    );
     world.here.revoke(kept.revoked.id).await.unwrap();
     for node in [&world.here, &world.there] {
         must_refuse(node, &kept.revoked, &Refusal::Revoked).await;
@@ -24,10 +30,10 @@ async fn rows_are_put_back(history: &str) {
     let overtake = "UPDATE main.sessions SET label = label || 'x'; ".repeat(20);
     world.sql(&format!(
         "ATTACH '{}' AS b; BEGIN IMMEDIATE; {history}; \
+         DELETE FROM main.sessions WHERE id NOT IN (SELECT id FROM b.sessions); \
          UPDATE main.sessions SET is_active = 1, revoked_at = NULL, version = 1, label = '', \
             changed_at_mark = (SELECT changed_at_mark FROM b.sessions AS former WHERE former.id = main.sessions.id) \
-            WHERE id IN (SELECT id FROM b.sessions); \
-         DELETE FROM main.sessions WHERE id NOT IN (SELECT id FROM b.sessions); {overtake} COMMIT",
+            WHERE id IN (SELECT id FROM b.sessions); {overtake} COMMIT",
         backup.display()
     ));
     let later = world.service.node().await;
