@@ -20,6 +20,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// How long after its revocation a session was still served, in ascending order.
     pub staleness: Vec<Duration>,
+    /// How long after a setback valid sessions were still refused, in ascending order.
+    pub refused: Vec<Duration>,
     /// What the nodes held.
     pub resources: Resources,
     promised: Duration,
@@ -38,6 +40,8 @@ impl Report {
     ) -> Self {
         let mut staleness = history.served_after(plan.promised);
         staleness.sort();
+        let mut refused = history.refused_after();
+        refused.sort();
         let mut violations = history.violations(plan.promised);
         violations.extend(resources.left(plan).into_iter().map(Violation::Left));
         Self {
@@ -46,6 +50,7 @@ impl Report {
             done: history.done,
             faults,
             staleness,
+            refused,
             promised: plan.promised,
             nodes: plan.nodes,
             seed: plan.seed,
@@ -139,6 +144,13 @@ impl fmt::Display for Report {
             let from = self.promised.mul_f64(at as f64 / 10.0).as_millis();
             let past = if at == 10 { " past B" } else { "" };
             writeln!(f, "  from {from:>5} ms {count:>7} {bar}{past}")?;
+        }
+        if let Some(worst) = self.refused.last() {
+            writeln!(
+                f,
+                "valid sessions refused after setbacks: {} reads, the worst {worst:?} after",
+                self.refused.len()
+            )?;
         }
         write!(f, "{}", self.resources)?;
         writeln!(f, "{} violations", self.violations.len())?;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cold::Cold;
+use crate::history::STATEMENT;
 use crate::node::{OPEN_GATE, SECRET, UNAWARE};
 use crate::warm::Warm;
 use crate::{Plan, Store};
@@ -57,10 +58,11 @@ impl Node {
             }
         }
         let bound = plan.bound.as_millis();
+        let statement = STATEMENT.as_millis();
         command
             .env("SESSION_KEY", SECRET)
             .envs(settings)
-            .env("SESSION_COLD__STATEMENT_TIMEOUT", "2s")
+            .env("SESSION_COLD__STATEMENT_TIMEOUT", format!("{statement}ms"))
             .env("SESSION_COLD__CONNECT_TIMEOUT", "2s")
             .env("SESSION_FENCE__STALENESS_BOUND", format!("{bound}ms"))
             .env("SESSION_FENCE__POLL_INTERVAL", format!("{}ms", bound / 4))

@@ -123,6 +123,14 @@ impl Fault {
         let goes_back = Self::POSTGRES_GOES_BACK.contains(&self);
         self != Self::ReplicaPromoted && (goes_back || Self::SQLITE_GOES_BACK.contains(&self))
     }
+
+    /// Whether sessions are missing for a while that the database has again in the end.
+    pub(crate) fn empties(self) -> bool {
+        matches!(
+            self,
+            Self::RestoredIntoEmptied | Self::RestoredWithoutTriggers | Self::RestoredClean
+        )
+    }
 }
 
 impl fmt::Display for Fault {

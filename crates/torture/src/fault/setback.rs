@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Fault;
 use super::strike::{Strikes, While};
 use crate::cold::Postgres;
-use crate::history::RECOVERY;
+use crate::history::STATEMENT;
 
 impl Strikes<'_> {
     pub(super) fn strike_postgres(
@@ -29,10 +29,10 @@ impl Strikes<'_> {
     pub(super) fn go_back(&mut self, fault: Fault, back: impl FnOnce()) {
         let began_at = self.load.unsettle();
         back();
-        self.load.settle(&self.world.cold, &fault, began_at);
-        self.rest(self.plan.bound + RECOVERY);
+        self.load.settle(&self.world.cold, fault, began_at);
+        self.rest(self.plan.bound + STATEMENT);
         if !self.stop.load(Ordering::SeqCst) {
-            self.load.must_serve(&fault);
+            self.load.must_serve(fault);
         }
     }
 }

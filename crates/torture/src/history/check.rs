@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::index::{Dead, Index};
-use super::{FORKED, History, Read, Violation};
+use super::{FORKED, History, Read, Refusal, Setback, Violation};
 
-/// So long after the bound has passed since a setback, nodes must know again who is valid: some polls, and
-/// time for what was begun before.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(2);
+/// The nodes wait no longer for the answer to a statement.
+pub(crate) const STATEMENT: Duration = Duration::from_secs(2);
 
 impl History {
     /// Whatever must not be, held to `bound`.
@@ -100,24 +99,67 @@ impl History {
         violations
     }
 
-    /// Near a setback a node may know less, or something else, than the client.
-    fn refused_for_nothing(&self, bound: Duration) -> Vec<Violation> {
-        let settled = nanos(bound + RECOVERY);
+    /// How long after a setback a session was still refused that is valid in the history that goes on, for
+    /// each refusal.
+    pub fn refused_after(&self) -> Vec<Duration> {
         let refused = self.false_refusals.iter().filter_map(|refusal| {
-            let before = refusal.setbacks.checked_sub(1);
-            let before = before.and_then(|before| self.setbacks.get(before));
-            let next = self.setbacks.get(refusal.setbacks);
-            let is_settled = before.is_none_or(|it| refusal.asked_at > it.answered_at + settled)
-                && next.is_none_or(|next| refusal.refused_at < next.began_at);
-            is_settled.then(|| Violation::RefusedForNothing {
-                refusal: refusal.clone(),
-                since: before.map(|it| {
-                    let since = duration(refusal.asked_at - it.answered_at);
-                    (it.what.clone(), since)
-                }),
-            })
+            let setback = self.before(refusal)?;
+            self.is_before_the_next(refusal)
+                .then(|| setback.ago(refusal))
         });
         refused.collect()
+    }
+
+    fn refused_for_nothing(&self, bound: Duration) -> Vec<Violation> {
+        let refused = self.false_refusals.iter().filter(|refusal| {
+            let before = self.before(refusal);
+            before.is_none_or(|it| refusal.asked_at > it.may_refuse_until(refusal, bound))
+                && self.is_before_the_next(refusal)
+        });
+        let refused = refused.map(|refusal| Violation::RefusedForNothing {
+            refusal: refusal.clone(),
+            since: self
+                .before(refusal)
+                .map(|it| (it.what.clone(), it.ago(refusal))),
+        });
+        refused.collect()
+    }
+
+    /// The last setback before a refusal.
+    fn before(&self, refusal: &Refusal) -> Option<&Setback> {
+        self.setbacks.get(refusal.setbacks.checked_sub(1)?)
+    }
+
+    /// Whether a client was refused before the next setback began. What it believes is not known later.
+    fn is_before_the_next(&self, refusal: &Refusal) -> bool {
+        let next = self.setbacks.get(refusal.setbacks);
+        next.is_none_or(|next| refusal.refused_at < next.began_at)
+    }
+}
+
+impl Setback {
+    /// Until when a node may be asked for a valid session and refuse it.
+    ///
+    /// Within the bound it may be of the history before. Where rows were missing for a while it may have
+    /// asked for one just before that came back, have waited for the answer for as long as it waits for a
+    /// statement, and remember for the bound from then on that there was none.
+    fn may_refuse_until(&self, refusal: &Refusal, bound: Duration) -> i64 {
+        let settled = self.answered_at + nanos(bound);
+        match self.emptied && refusal.is_of_no_session() {
+            true => settled.max(self.asked_at + nanos(STATEMENT + bound)),
+            false => settled,
+        }
+    }
+
+    /// How long ago it was when a client asked and was refused.
+    fn ago(&self, refusal: &Refusal) -> Duration {
+        duration((refusal.asked_at - self.answered_at).max(0))
+    }
+}
+
+impl Refusal {
+    fn is_of_no_session(&self) -> bool {
+        self.said == tier_cache::Refusal::Unknown.to_string()
     }
 }
 

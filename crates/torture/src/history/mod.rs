@@ -17,7 +17,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(crate) use check::RECOVERY;
+pub(crate) use check::STATEMENT;
 pub use setback::{Change, Login, Refusal, Row, Setback};
 
 /// A session that was served. Times are nanoseconds since boot, by the one clock of the machine.

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 pub struct Setback {
     /// What made it go back.
     pub what: String,
+    /// Whether rows were missing for a while that came back.
+    pub emptied: bool,
     /// Just before it went back: what is served from here on may be of either history.
     pub began_at: i64,
-    /// When the question was sent that told what the next history begins with.
+    /// When the question was sent that told what the next history begins with. Its rows are there by then.
     pub asked_at: i64,
     /// When it was answered. The bound counts from here.
     pub answered_at: i64,

@@ -87,6 +87,7 @@ fn went_back(reads: &[Read]) -> History {
         logins: vec![early; 2],
         setbacks: vec![Setback {
             what: "a restore".into(),
+            emptied: false,
             began_at: 1000,
             asked_at: 1090,
             answered_at: 1100,
@@ -201,25 +202,62 @@ fn versions_go_backwards_only_within_a_history() {
     assert_eq!(history.violations(BOUND), []);
 }
 
-#[test]
-fn a_refusal_near_a_setback_is_no_violation_and_one_long_after_is() {
-    let settled = 1100 + 100 + i64::try_from(check::RECOVERY.as_nanos()).unwrap();
-    let refused = |setbacks, asked_at| {
-        let mut history = went_back(&[]);
-        history.false_refusals = vec![Refusal {
+/// How many violations there are if a valid session is refused.
+fn refused(history: History, why: &tier_cache::Refusal, setbacks: usize, asked_at: i64) -> usize {
+    let refused = History {
+        false_refusals: vec![Refusal {
             session: 1,
             node: None,
-            said: String::new(),
+            said: why.to_string(),
             setbacks,
             asked_at,
             refused_at: asked_at + 10,
-        }];
-        history.violations(BOUND).len()
+        }],
+        ..history
     };
-    assert_eq!(refused(0, 900), 1);
-    assert_eq!(refused(0, 995), 0);
-    assert_eq!(refused(1, settled), 0);
-    assert_eq!(refused(1, settled + 1), 1);
+    refused.violations(BOUND).len()
+}
+
+#[test]
+fn a_refusal_near_a_setback_is_no_violation_and_one_past_the_bound_is() {
+    for why in [tier_cache::Refusal::Unknown, tier_cache::Refusal::Replaced] {
+        let refused = |setbacks, asked_at| refused(went_back(&[]), &why, setbacks, asked_at);
+        assert_eq!(refused(0, 900), 1);
+        assert_eq!(refused(0, 995), 0);
+        assert_eq!(refused(1, 1200), 0);
+        assert_eq!(refused(1, 1201), 1);
+    }
+}
+
+/// It was there again at 1090, so there is no answer later than a statement after that without it.
+#[test]
+fn that_there_is_no_session_may_be_said_for_a_statement_longer_if_its_row_was_missing() {
+    let until = 1090 + 100 + i64::try_from(STATEMENT.as_nanos()).unwrap();
+    let refused = |why, asked_at| {
+        let mut history = went_back(&[]);
+        history.setbacks[0].emptied = true;
+        refused(history, &why, 1, asked_at)
+    };
+    assert_eq!(refused(tier_cache::Refusal::Unknown, until), 0);
+    assert_eq!(refused(tier_cache::Refusal::Unknown, until + 1), 1);
+    assert_eq!(refused(tier_cache::Refusal::Replaced, 1201), 1);
+}
+
+#[test]
+fn the_longest_refusal_after_a_setback_is_told() {
+    let refusal = |setbacks, asked_at| Refusal {
+        session: 1,
+        node: None,
+        said: String::new(),
+        setbacks,
+        asked_at,
+        refused_at: asked_at + 10,
+    };
+    let history = History {
+        false_refusals: vec![refusal(0, 900), refusal(1, 1150)],
+        ..went_back(&[])
+    };
+    assert_eq!(history.refused_after(), [Duration::from_nanos(50)]);
 }
 
 #[test]

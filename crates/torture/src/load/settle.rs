@@ -1,7 +1,6 @@
 //! What the clients know after the database went back: what it says itself.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use session_core::Token;
 use super::known::Known;
 use super::{Load, State, lock};
 use crate::cold::{Cold, Found};
+use crate::fault::Fault;
 use crate::history::{Row, Setback};
 use crate::wire::{Ask, Line, Say};
 
@@ -40,7 +40,7 @@ impl Load<'_> {
     /// # Panics
     ///
     /// If it does not answer within a minute.
-    pub(crate) fn settle(&self, cold: &Cold, what: &dyn Display, began_at: i64) {
+    pub(crate) fn settle(&self, cold: &Cold, what: Fault, began_at: i64) {
         let (asked_at, found) = self.truth(cold);
         let answered_at = self.now();
         let mut rows = HashMap::new();
@@ -56,6 +56,7 @@ impl Load<'_> {
         }
         lock(&self.history).setbacks.push(Setback {
             what: what.to_string(),
+            emptied: what.empties(),
             began_at,
             asked_at,
             answered_at,
@@ -117,7 +118,7 @@ impl Load<'_> {
     }
 
     /// The database has been back for long: each node serves valid sessions, and from its caches.
-    pub(crate) fn must_serve(&self, after: &dyn Display) {
+    pub(crate) fn must_serve(&self, after: Fault) {
         for (node, at) in self.world.nodes.iter().enumerate() {
             let Ok(mut line) = Line::open(at.address) else {
                 self.unserved(format!("node {node} took no connection after: {after}"));
