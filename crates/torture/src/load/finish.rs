@@ -9,7 +9,8 @@ use super::known::Known;
 use crate::history::History;
 use crate::wire::{Ask, Line, Say};
 
-/// Nodes that were cut off from something have found back by then.
+/// Nodes that were cut off from something have found back by then. One session that is gone, or lacks
+/// something, is enough from then on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Load<'_> {
@@ -19,7 +20,6 @@ impl Load<'_> {
         let known = state.unwrap_or_else(PoisonError::into_inner).known;
         let history = self.history.into_inner();
         let mut history = history.unwrap_or_else(PoisonError::into_inner);
-        // What is not there by then is asked for once more, and no longer waited for.
         let end = Instant::now() + PATIENCE;
         let mut line = Line::open(self.world.nodes[0].address).expect("a node");
         for (session, known) in known.iter().enumerate().filter(|(_, known)| !known.over) {
@@ -35,6 +35,10 @@ impl Load<'_> {
                 Ok(_) => continue,
             };
             history.lost.push(lost);
+            if Instant::now() >= end {
+                // What else is gone would be asked for in vain, each for as long as a load takes.
+                break;
+            }
         }
         if self.goes_back {
             history.logins = known.iter().map(|known| known.login).collect();
