@@ -72,7 +72,7 @@ fn a_sqlite_file_that_is_replaced_is_obeyed_and_served_from_then_on() {
 /// Nodes that do not notice that the database went back serve what it no longer has.
 #[test]
 fn the_checker_finds_nodes_that_do_not_notice_that_the_database_went_back() {
-    let report = run(&Plan {
+    let plan = Plan {
         duration: Duration::from_secs(12),
         bound: Duration::from_secs(1),
         promised: Duration::from_secs(1),
@@ -81,16 +81,17 @@ fn the_checker_finds_nodes_that_do_not_notice_that_the_database_went_back() {
         faults: vec![Fault::RestoredAtOnce],
         unaware: true,
         ..plan()
+    };
+    must_find(&plan, |report| {
+        let mut violations = report.violations.iter();
+        violations.any(|it| matches!(it, Violation::OfLostHistory { .. }))
     });
-    let mut violations = report.violations.iter();
-    let found = violations.any(|it| matches!(it, Violation::OfLostHistory { .. }));
-    assert!(found, "{report}");
 }
 
 /// Nodes that hear of revocations only by a feed that is slower than the bound they are held to.
 #[test]
 fn the_checker_finds_nodes_that_break_the_promise() {
-    let report = run(&Plan {
+    let plan = Plan {
         duration: Duration::from_secs(8),
         bound: Duration::from_secs(8),
         promised: Duration::from_millis(500),
@@ -98,8 +99,8 @@ fn the_checker_finds_nodes_that_break_the_promise() {
         redis: false,
         faults: Vec::new(),
         ..plan()
-    });
-    assert!(found_late(&report), "{report}");
+    };
+    must_find(&plan, found_late);
 }
 
 /// Nodes whose gate is switched off serve what Redis brings back from an old snapshot, and by
@@ -119,12 +120,25 @@ fn the_checker_finds_nodes_without_a_gate_once_redis_brings_old_records_back() {
     };
     let report = run(&plan);
     assert!(!found_late(&report), "{report}");
-    let report = run(&Plan {
+    let plan = Plan {
         duration: Duration::from_secs(12),
         faults: vec![Fault::RedisSnapshot],
         ..plan
+    };
+    must_find(&plan, found_late);
+}
+
+/// On a busy machine a run does so little that what is to be found may not happen. Others follow then.
+fn must_find(plan: &Plan, found: fn(&Report) -> bool) {
+    let found = (plan.seed..plan.seed + 3).any(|seed| {
+        let report = run(&Plan {
+            seed,
+            ..plan.clone()
+        });
+        println!("{report}");
+        found(&report)
     });
-    assert!(found_late(&report), "{report}");
+    assert!(found, "none of the runs shows it");
 }
 
 fn found_late(report: &Report) -> bool {
