@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 pub use fault::Fault;
 pub use history::{Change, History, Login, Read, Refusal, Revocation, Row, Setback, Violation};
 pub use report::Report;
-pub use resources::{Held, Resources};
+pub use resources::{Held, Memory, Resources};
 
 use load::Load;
 use warm::Warm;
@@ -107,13 +107,13 @@ pub fn run(plan: &Plan) -> Report {
     let before = resources::held(&world, warm.as_ref());
     let stop = AtomicBool::new(false);
     let load = Load::new(plan, &world);
-    let (faults, resident) = thread::scope(|scope| {
+    let (faults, memory) = thread::scope(|scope| {
         for client in 0..plan.clients {
             let (load, stop) = (&load, &stop);
             scope.spawn(move || load.client(client, stop));
         }
         let faults = scope.spawn(|| fault::inject(plan, &world, warm.as_mut(), &load, &stop));
-        let resident = scope.spawn(|| resources::watch(plan, &world, &stop));
+        let memory = scope.spawn(|| resources::watch(plan, &world, &stop));
         let end = Instant::now() + plan.duration;
         while Instant::now() < end && !faults.is_finished() {
             thread::sleep(Duration::from_millis(50));
@@ -121,7 +121,7 @@ pub fn run(plan: &Plan) -> Report {
         stop.store(true, Ordering::SeqCst);
         (
             faults.join().expect("the faults end"),
-            resident.join().expect("the nodes are watched"),
+            memory.join().expect("the nodes are watched"),
         )
     });
     if let Some(warm) = &warm {
@@ -130,7 +130,7 @@ pub fn run(plan: &Plan) -> Report {
     world.heal();
     let history = load.finish();
     let resources = Resources {
-        resident,
+        memory,
         before,
         after: resources::at_rest(plan, &world, warm.as_ref(), before),
     };

@@ -1,8 +1,10 @@
 //! One node: a process of its own, driven over a socket.
 
+use std::alloc::System;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap::Cap;
 use serde::{Deserialize, Serialize};
 use session_core::{SecretKey, Token, TokenKeys};
 use tier_cache::{Error, Issued, Login, Refusal, Session, Strictness, TierConfig, Tiers};
@@ -13,6 +15,10 @@ use tokio::time::timeout;
 
 use crate::unaware::Unaware;
 use crate::wire::{Ask, Say, Tokens};
+
+/// Counts what is in use; without what SQLite has, which is no Rust.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Data {
@@ -126,6 +132,7 @@ async fn answer(tiers: &Tiers<Data>, ask: Ask) -> Say {
             let tasks = Handle::current().metrics().num_alive_tasks();
             Say::Tasks(tasks as u64)
         }
+        Ask::Heap => Say::Heap(HEAP.allocated() as u64),
         Ask::Find { token } => match found(&token, Strictness::Trust).await {
             Ok(found) => session(&found, None),
             Err(said) => said,

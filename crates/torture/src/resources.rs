@@ -6,20 +6,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Plan;
 use crate::warm::Warm;
 use crate::wire::{Ask, Line, Say};
 use crate::world::World;
+use crate::{Plan, Store};
 
 /// What the nodes held, in the course of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
-    /// Kilobytes of resident memory of all nodes together, at equal times.
-    pub resident: Vec<u64>,
+    /// Memory of all nodes together, at equal times.
+    pub memory: Vec<Memory>,
     /// When nothing was asked of them yet.
     pub before: Held,
     /// When nothing is asked of them any more.
     pub after: Held,
+}
+
+/// Kilobytes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident, with what the allocator keeps of what was freed.
+    pub resident: u64,
+    /// In use on the heap of Rust.
+    pub heap: u64,
 }
 
 /// What all nodes together hold at one moment.
@@ -36,12 +45,14 @@ pub struct Held {
 }
 
 impl Resources {
-    /// Kilobytes in a part of the run: the middle value.
-    pub fn resident_from_to(&self, from: f64, to: f64) -> u64 {
-        let at = |part: f64| (self.resident.len() as f64 * part) as usize;
-        let mut part = self.resident[at(from)..at(to)].to_vec();
-        part.sort_unstable();
-        part.get(part.len() / 2).copied().unwrap_or_default()
+    /// Memory in a part of the run: the middle values.
+    pub fn memory_from_to(&self, from: f64, to: f64) -> Memory {
+        let at = |part: f64| (self.memory.len() as f64 * part) as usize;
+        let part = &self.memory[at(from)..at(to)];
+        Memory {
+            resident: middle(part.iter().map(|memory| memory.resident)),
+            heap: middle(part.iter().map(|memory| memory.heap)),
+        }
     }
 
     /// What was not given back, in words.
@@ -66,14 +77,22 @@ impl Resources {
         check("connections to Redis", self.after.redis, most.redis);
         check("leases", self.after.leases, most.leases);
         if plan.duration >= TELLING {
-            let (early, late) = (
-                self.resident_from_to(0.4, 0.6),
-                self.resident_from_to(0.8, 1.0),
-            );
-            check("kB resident", late, (early as f64 * FLAT) as u64);
+            let (early, late) = (self.memory_from_to(0.4, 0.6), self.memory_from_to(0.8, 1.0));
+            let most = |early: u64| (early as f64 * FLAT) as u64;
+            check("kB of heap", late.heap, most(early.heap));
+            // Of what SQLite's page caches once took, and gave back, the allocator keeps much.
+            if plan.store == Store::Postgres {
+                check("kB resident", late.resident, most(early.resident));
+            }
         }
         left
     }
+}
+
+fn middle(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// The most that idle nodes may hold, which held so much before they had anything to do.
@@ -93,23 +112,37 @@ fn most(plan: &Plan, before: Held) -> Held {
 }
 
 /// Looks at the memory of the nodes until `stop`, `SAMPLES` times in all.
-pub(crate) fn watch(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<u64> {
+pub(crate) fn watch(plan: &Plan, world: &World, stop: &AtomicBool) -> Vec<Memory> {
     const SAMPLES: u32 = 60;
     let pause = plan.duration / SAMPLES;
-    let mut resident = Vec::new();
+    let mut memory = Vec::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::SeqCst) {
         if Instant::now() >= next {
-            resident.push(world.nodes.iter().map(|node| memory(node.pid())).sum());
+            memory.extend(memory_of_all(world));
             next += pause;
         }
         thread::sleep(Duration::from_millis(20));
     }
-    resident
+    memory
+}
+
+/// Nothing if one of the nodes does not answer.
+fn memory_of_all(world: &World) -> Option<Memory> {
+    let mut all = Memory::default();
+    for node in &world.nodes {
+        let said = Line::open(node.address).and_then(|mut line| line.ask(&Ask::Heap));
+        let Ok(Say::Heap(bytes)) = said else {
+            return None;
+        };
+        all.heap += bytes / 1024;
+        all.resident += resident(node.pid());
+    }
+    Some(all)
 }
 
 /// Kilobytes of resident memory of a process.
-fn memory(pid: u32) -> u64 {
+fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
@@ -161,17 +194,23 @@ pub(crate) fn at_rest(plan: &Plan, world: &World, warm: Option<&Warm>, before: H
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let resident: Vec<String> = (0..10)
-            .map(|tenth| f64::from(tenth) / 10.0)
-            .map(|from| {
-                let kilobytes = self.resident_from_to(from, from + 0.1);
+        let tenths = |kind: fn(Memory) -> u64| {
+            let tenths = (0..10).map(|tenth| f64::from(tenth) / 10.0);
+            let tenths = tenths.map(|from| {
+                let kilobytes = kind(self.memory_from_to(from, from + 0.1));
                 format!("{:.1}", kilobytes as f64 / 1024.0)
-            })
-            .collect();
+            });
+            tenths.collect::<Vec<_>>().join(" ")
+        };
         writeln!(
             f,
             "resident memory of all nodes, MiB in each tenth of the time: {}",
-            resident.join(" ")
+            tenths(|memory| memory.resident)
+        )?;
+        writeln!(
+            f,
+            "of it in use on the heap: {}",
+            tenths(|memory| memory.heap)
         )?;
         for (when, held) in [("before", self.before), ("after", self.after)] {
             writeln!(
@@ -187,7 +226,6 @@ impl fmt::Display for Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Store;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -211,9 +249,9 @@ mod tests {
         }
     }
 
-    fn resources(resident: impl Fn(u64) -> u64, after: Held) -> Resources {
+    fn resources(memory: impl Fn(u64) -> Memory, after: Held) -> Resources {
         Resources {
-            resident: (0..60).map(resident).collect(),
+            memory: (0..60).map(memory).collect(),
             before: Held {
                 tasks: 20,
                 database: 4,
@@ -226,24 +264,41 @@ mod tests {
 
     #[test]
     fn what_is_not_given_back_is_found() {
-        let before = resources(|_| 1000, Held::default()).before;
-        assert_eq!(resources(|_| 1000, before).left(&plan()), [""; 0]);
+        let before = resources(|_| Memory::default(), Held::default()).before;
+        let left = |after| resources(|_| Memory::default(), after).left(&plan());
+        assert_eq!(left(before), [""; 0]);
         let after = Held {
             tasks: 1000,
             database: 1000,
             redis: 5,
             leases: 1,
         };
-        assert_eq!(resources(|_| 1000, after).left(&plan()).len(), 4);
+        assert_eq!(left(after).len(), 4);
     }
 
     #[test]
     fn memory_that_grows_is_found_and_caches_that_fill_are_not() {
-        let left = |resident: fn(u64) -> u64| {
-            let resources = resources(resident, Held::default());
-            resources.left(&plan()).len()
+        let left = |store, kilobytes: fn(u64) -> u64| {
+            let resident = |minute| Memory {
+                resident: kilobytes(minute),
+                heap: 1000,
+            };
+            let heap = |minute| Memory {
+                resident: 1000,
+                heap: kilobytes(minute),
+            };
+            let plan = Plan { store, ..plan() };
+            [
+                resources(resident, Held::default()),
+                resources(heap, Held::default()),
+            ]
+            .map(|resources| resources.left(&plan).len())
         };
-        assert_eq!(left(|minute| 1000 + 100 * minute.min(20)), 0);
-        assert_eq!(left(|minute| 1000 + 100 * minute), 1);
+        let filling = |minute: u64| 1000 + 100 * minute.min(20);
+        let growing = |minute: u64| 1000 + 100 * minute;
+        assert_eq!(left(Store::Postgres, filling), [0, 0]);
+        assert_eq!(left(Store::Postgres, growing), [1, 1]);
+        // What the allocator keeps of SQLite's is no leak.
+        assert_eq!(left(Store::Sqlite, growing), [0, 1]);
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Ask {
     Refresh { token: String },
     /// Count the tasks of the node's runtime.
     Tasks,
+    /// Count the bytes that the node's heap has in use.
+    Heap,
     /// Revoke a session.
     Revoke { id: String },
 }
@@ -50,6 +52,7 @@ pub(crate) enum Say {
     Done,
     GivenUp,
     Tasks(u64),
+    Heap(u64),
     Refused(String),
     Failed(String),
 }

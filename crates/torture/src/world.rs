@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Plan;
 use crate::cold::Cold;
 use crate::history::STATEMENT;
 use crate::node::{OPEN_GATE, SECRET, UNAWARE};
 use crate::warm::Warm;
-use crate::{Plan, Store};
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
@@ -73,11 +73,6 @@ impl Node {
             .env("SESSION_FENCE__MAX_FLOORS", "1000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        if plan.store == Store::Sqlite {
-            // SQLite's page caches are made and freed by many threads. What the allocator keeps for each
-            // would look like memory that is not given back.
-            command.env("MALLOC_ARENA_MAX", "1");
-        }
         if plan.gate_open {
             command.env(OPEN_GATE, "1");
         }

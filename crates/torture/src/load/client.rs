@@ -145,7 +145,7 @@ impl Load<'_> {
                 }
             }
             Say::GivenUp => *history.done.entry("reads given up").or_default() += 1,
-            Say::Failed(_) | Say::Done | Say::Tasks(_) => {
+            Say::Failed(_) | Say::Done | Say::Tasks(_) | Say::Heap(_) => {
                 *history.done.entry("reads undecided").or_default() += 1;
             }
         }
