@@ -16,6 +16,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
+use super::sql::missing;
 use crate::error::StoreError;
 
 /// The file of a store, shared by its connections.
@@ -269,12 +270,15 @@ impl DatabaseFile {
         begin().map_err(|error| StoreError::permanent("open", error))
     }
 
-    /// Begins a lineage of this file, whatever the present one is.
+    /// Begins a lineage of this file, whatever the present one is; of no file, which the feed notices, if a
+    /// trigger is missing.
     pub(super) fn begin_lineage(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
-        diesel::sql_query(
+        diesel::sql_query(concat!(
             "UPDATE session_history SET lineage = random(), tombstones_since = mark + 1, \
-                file = $file || ' ' || (SELECT schema_version FROM pragma_schema_version)",
-        )
+                file = CASE WHEN NOT EXISTS (SELECT 1 FROM ",
+            missing!(),
+            ") THEN $file || ' ' || (SELECT schema_version FROM pragma_schema_version) END",
+        ))
         .bind::<Nullable<Text>, _>(self.id().map(|file| file.to_string()))
         .execute(connection)
         .map(drop)

@@ -38,12 +38,17 @@ CREATE FUNCTION session_files() RETURNS text
 $$;
 
 -- Names what else the numbering of changes rests on: the tombstones' file, the crash marker, and the
--- triggers with their functions. A trigger that was switched off and on again has another xmin.
+-- triggers with their functions. A trigger that was switched off and on again has another xmin. NULL if a
+-- trigger is missing or does not fire for all roles, so that no lineage rests on that, however it began.
 CREATE FUNCTION session_objects() RETURNS text
     LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
     tables oid[] := ARRAY[to_regclass('sessions'), to_regclass('users'), to_regclass('session_tombstones')];
 BEGIN
+    IF EXISTS (SELECT FROM session_triggers() wanted WHERE NOT EXISTS (SELECT FROM pg_trigger
+            WHERE tgrelid = to_regclass(wanted.of_table) AND tgname = wanted.name AND tgenabled = 'A')) THEN
+        RETURN NULL;
+    END IF;
     RETURN concat_ws(' ',
         pg_relation_filepath(to_regclass('session_tombstones')),
         (SELECT relpersistence FROM pg_class WHERE oid = to_regclass('session_crash_marker')),
@@ -80,7 +85,8 @@ BEGIN
             THEN 'the server was started again, or another server took over'
         WHEN NOT EXISTS (SELECT FROM session_crash_marker WHERE lineage = history.lineage)
             THEN 'the server recovered from a crash'
-        WHEN history.files IS DISTINCT FROM session_files() OR history.objects IS DISTINCT FROM session_objects()
+        WHEN history.files IS DISTINCT FROM session_files()
+                OR (history.objects = session_objects()) IS NOT TRUE
             THEN 'tables or triggers were restored, replaced, emptied, rewritten or switched off'
         WHEN history.tombstones_since > session_mark()
             THEN 'session_history.tombstones_since was in the future'

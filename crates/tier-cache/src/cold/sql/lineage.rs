@@ -43,34 +43,47 @@ impl PostgresStore {
     }
 }
 
-/// Names a trigger of the migrations that is missing.
+/// The triggers of the migrations that are missing.
 #[cfg(feature = "sqlite")]
-const FAULT: &str = "\
-    SELECT 'the trigger ' || min(wanted.name) || ' is missing: restore it from the migration' AS fault FROM (\
-        SELECT 'sessions_keep_id' AS name UNION ALL SELECT 'sessions_keep_row' \
-        UNION ALL SELECT 'sessions_keep_rowid' UNION ALL SELECT 'sessions_use_id_once' \
-        UNION ALL SELECT 'sessions_keep_others' UNION ALL SELECT 'sessions_number_insert' \
-        UNION ALL SELECT 'sessions_number_update' UNION ALL SELECT 'sessions_leave_tombstone' \
-        UNION ALL SELECT 'session_tombstones_stay' UNION ALL SELECT 'session_tombstones_keep' UNION ALL SELECT 'users_touch_sessions' \
-        UNION ALL SELECT 'users_replace' UNION ALL SELECT 'users_replace_others' \
-        UNION ALL SELECT 'users_delete_sessions' \
-        UNION ALL SELECT 'session_history_begin' UNION ALL SELECT 'session_history_goes_on' \
-        UNION ALL SELECT 'session_history_stays') AS wanted \
-    WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sqlite_schema.name = wanted.name)";
+macro_rules! missing {
+    () => {
+        "(SELECT 'sessions_keep_id' AS name UNION ALL SELECT 'sessions_keep_row' \
+            UNION ALL SELECT 'sessions_keep_rowid' UNION ALL SELECT 'sessions_use_id_once' \
+            UNION ALL SELECT 'sessions_keep_others' UNION ALL SELECT 'sessions_number_insert' \
+            UNION ALL SELECT 'sessions_number_update' UNION ALL SELECT 'sessions_leave_tombstone' \
+            UNION ALL SELECT 'session_tombstones_stay' UNION ALL SELECT 'session_tombstones_keep' \
+            UNION ALL SELECT 'users_touch_sessions' UNION ALL SELECT 'users_replace' \
+            UNION ALL SELECT 'users_replace_others' UNION ALL SELECT 'users_delete_sessions' \
+            UNION ALL SELECT 'session_history_begin' UNION ALL SELECT 'session_history_goes_on' \
+            UNION ALL SELECT 'session_history_stays') AS wanted \
+        WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sqlite_schema.name = wanted.name)"
+    };
+}
+#[cfg(feature = "sqlite")]
+pub(in crate::cold) use missing;
 
-/// Binds: what names the file, the lineage that is over. Tombstones of before are void, since no record
-/// of the new lineage holds their sessions.
 #[cfg(feature = "sqlite")]
-const BEGIN: &str = "\
-    INSERT INTO session_history (only_row, mark, tombstones_since, lineage, file) \
+const FAULT: &str = concat!(
+    "SELECT 'the trigger ' || min(wanted.name) || ' is missing: restore it from the migration' AS fault FROM ",
+    missing!()
+);
+
+/// Binds: what names the file, the lineage that is over. Nothing if a trigger is missing: in one statement,
+/// so that none is dropped in between. Tombstones of before are void, since no record of the new lineage
+/// holds their sessions.
+#[cfg(feature = "sqlite")]
+const BEGIN: &str = concat!(
+    "INSERT INTO session_history (only_row, mark, tombstones_since, lineage, file) \
         SELECT 1, mark, mark + 1, random(), $file || ' ' || (SELECT schema_version FROM pragma_schema_version) FROM (\
             SELECT coalesce((SELECT mark FROM session_history), \
                 (SELECT max(mark) FROM (SELECT max(changed_at_mark) AS mark FROM sessions \
                     UNION ALL SELECT max(mark) FROM session_tombstones UNION ALL SELECT 1))) AS mark) \
-        WHERE true \
-    ON CONFLICT (only_row) DO UPDATE SET tombstones_since = excluded.tombstones_since, \
+        WHERE NOT EXISTS (SELECT 1 FROM ",
+    missing!(),
+    ") ON CONFLICT (only_row) DO UPDATE SET tombstones_since = excluded.tombstones_since, \
         lineage = excluded.lineage, file = excluded.file \
-        WHERE session_history.lineage = $lost";
+        WHERE session_history.lineage = $lost"
+);
 
 #[cfg(feature = "sqlite")]
 impl SqliteStore {
@@ -78,18 +91,15 @@ impl SqliteStore {
         let (file, swaps) = (self.file.name()?, self.file.swaps());
         let begun = self.run_in(&self.feed, "renew_lineage", move |connection| {
             async move {
-                let fault = diesel::sql_query(FAULT)
-                    .get_result::<Fault>(connection)
+                diesel::sql_query(BEGIN)
+                    .bind::<Text, _>(file)
+                    .bind::<BigInt, _>(lost.get())
+                    .execute(connection)
                     .await?;
-                if fault.fault.is_none() {
-                    // A trigger that is dropped in between is another version of the schema.
-                    diesel::sql_query(BEGIN)
-                        .bind::<Text, _>(file)
-                        .bind::<BigInt, _>(lost.get())
-                        .execute(connection)
-                        .await?;
-                }
-                Ok(fault)
+                // A trigger that is dropped from here on is another version of the schema.
+                diesel::sql_query(FAULT)
+                    .get_result::<Fault>(connection)
+                    .await
             }
             .boxed()
         });

@@ -35,6 +35,8 @@ use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 pub(super) use asking::in_task;
 pub(super) use deadlines::Deadlines;
+#[cfg(feature = "sqlite")]
+pub(super) use lineage::missing;
 
 #[cfg(feature = "postgres")]
 use super::postgres::PostgresStore;

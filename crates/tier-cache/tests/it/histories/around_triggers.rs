@@ -332,3 +332,48 @@ async fn must_be_refused(node: &Tiers<Basket>, issued: &Known) {
     })
     .await;
 }
+
+/// Also one that no node began: by `TRUNCATE`, by a dump, by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lineage_rests_on_a_trigger_that_is_switched_off() {
+    let world = World::on(Cold::postgres()).await;
+    world.sql("ALTER TABLE sessions DISABLE TRIGGER sessions_number_change");
+    for begins in [
+        "TRUNCATE sessions",
+        "INSERT INTO session_history (lineage, tombstones_since) VALUES (1, 1)",
+        "UPDATE session_history SET lineage = 0",
+    ] {
+        world.sql(begins);
+        let moved = world.sql("SELECT session_moved() IS NOT NULL");
+        assert_eq!(moved.trim(), "t", "{begins}");
+    }
+    let issued = Known::of(world.here.login(Login::guest()).await.unwrap());
+    let id = issued.id;
+    world.there.find(issued.access.clone()).await.unwrap();
+    world.sql(&format!(
+        "UPDATE sessions SET is_active = false WHERE id = '{id}'"
+    ));
+    for node in [&world.here, &world.there] {
+        must_refuse(node, &issued, &Refusal::Revoked).await;
+        assert!(!node.health().is_trusting());
+    }
+}
+
+/// The nodes begin a lineage, for which they wait for somebody who drops a trigger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_is_dropped_while_a_lineage_begins_in_sqlite() {
+    let world = World::on(Cold::sqlite()).await;
+    world.sql(
+        "CREATE TABLE other (a);\nBEGIN IMMEDIATE;\n.shell sleep 1\nDROP TRIGGER sessions_number_update;\nCOMMIT;",
+    );
+    for node in [&world.here, &world.there] {
+        eventually("it is blind", async || !node.health().is_trusting()).await;
+    }
+    // And stays so, whatever else would have a lineage begin.
+    let later = world.service.node().await;
+    world.sql("DROP TABLE other");
+    for node in [&world.here, &world.there, &later] {
+        node.login(Login::guest()).await.unwrap();
+        assert!(!node.health().is_trusting());
+    }
+}
