@@ -359,6 +359,35 @@ async fn no_lineage_rests_on_a_trigger_that_is_switched_off() {
     }
 }
 
+/// A row lock has a node stand still between looking at the triggers and writing down what it saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_is_switched_off_while_a_lineage_begins() {
+    let world = World::on(Cold::postgres()).await;
+    let url = world.service.cold.url();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let lock = "BEGIN; SELECT FROM session_history FOR UPDATE";
+    client.batch_execute(lock).await.unwrap();
+    world.sql("VACUUM FULL session_tombstones");
+    eventually("a node waits for the row", async || {
+        let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() \
+            AND query LIKE '%sessions_begin_lineage($1)%' AND wait_event IN ('transactionid', 'tuple')";
+        world.sql(waits).trim() == "t"
+    })
+    .await;
+    world.sql("ALTER TABLE sessions DISABLE TRIGGER sessions_number_change");
+    client.batch_execute("COMMIT").await.unwrap();
+    eventually("the lineage has begun", async || {
+        let waits = "SELECT count(*) = 0 FROM pg_locks WHERE relation = 'session_history'::regclass AND NOT granted";
+        world.sql(waits).trim() == "t"
+    })
+    .await;
+    let moved = world.sql("SELECT session_moved() IS NOT NULL");
+    assert_eq!(moved.trim(), "t");
+}
+
 /// The nodes begin a lineage, for which they wait for somebody who drops a trigger.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_is_dropped_while_a_lineage_begins_in_sqlite() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tier_cache::{Refusal, Strictness, TierConfig, Tiers};
+use tier_cache::{Login, Refusal, Strictness, TierConfig, Tiers};
 
 use super::{Known, World, has_polled, is, must_refuse};
 use crate::support::{Basket, Cold, Service, eventually};
@@ -261,4 +261,37 @@ async fn the_wrong_tables_are_read_and_noticed_and_then_the_right_ones_are_back(
     assert_eq!(lineage(), first);
     poll().await;
     must_all_refuse(&world, config, &known, &Refusal::Revoked).await;
+}
+
+/// They share the log of the file again that one of them has set aside and put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_notices_a_swapped_file_and_the_other_does_not() {
+    let service = Service::new(Cold::sqlite());
+    let files = Files::of(&service);
+    service.cold.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    // Each looks at the file when it is asked.
+    let mut config = service.config();
+    config.fence.poll_interval = Duration::from_secs(5);
+    let here = service.node_with(config.clone()).await;
+    let there = service.node_with(config).await;
+    for node in [&here, &there] {
+        node.login(Login::guest()).await.unwrap();
+    }
+    files.swap();
+    let _ = here.login(Login::guest()).await;
+    files.swap_back();
+    for node in [&here, &there] {
+        has_polled(node).await;
+    }
+    for node in [&here, &there] {
+        let issued = node.login(Login::guest()).await.unwrap();
+        for node in [&here, &there] {
+            let access = issued.access.clone();
+            node.find_strict(access, Strictness::Row).await.unwrap();
+        }
+        let id = issued.session.id();
+        let count = format!("SELECT count(*) FROM sessions WHERE id = '{id}'");
+        assert_eq!(service.cold.sql(&count).trim(), "1");
+    }
+    assert_eq!(service.cold.sql("PRAGMA integrity_check").trim(), "ok");
 }
