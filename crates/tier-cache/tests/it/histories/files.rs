@@ -17,13 +17,13 @@ use super::{World, must_refuse, must_serve};
 use crate::support::{Basket, Cold, Service, eventually};
 
 /// A backup beside the database, and how it takes its place.
-struct Backup {
-    database: PathBuf,
-    backup: PathBuf,
+pub(super) struct Backup {
+    pub(super) database: PathBuf,
+    pub(super) backup: PathBuf,
 }
 
 impl Backup {
-    fn of(service: &Service) -> Self {
+    pub(super) fn of(service: &Service) -> Self {
         let Cold::Sqlite(file) = &service.cold else {
             unreachable!()
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tier_cache::{Login, Refusal, Strictness, TierConfig, Tiers};
 
+use super::files::Backup;
 use super::{Known, World, has_polled, is, must_refuse};
 use crate::support::{Basket, Cold, Service, eventually};
 
@@ -47,12 +48,7 @@ struct Files {
 
 impl Files {
     fn of(service: &Service) -> Self {
-        let Cold::Sqlite(file) = &service.cold else {
-            unreachable!()
-        };
-        let database = file.path().to_owned();
-        let backup = database.with_extension("backup");
-        file.sql(&format!("VACUUM INTO '{}'", backup.display()));
+        let Backup { database, backup } = Backup::of(service);
         Self {
             away: database.with_extension("away"),
             backup,
