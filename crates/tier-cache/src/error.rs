@@ -99,8 +99,10 @@ pub struct StoreError {
     pub operation: &'static str,
     /// What the database or its driver said, with no value of a row in it.
     pub reason: Arc<str>,
-    /// Whether the same operation may succeed later.
+    /// Whether the same operation may succeed later, with nothing mended.
     pub transient: bool,
+    /// Whether the database let us in; `false` after a wrong password, for instance.
+    pub reached: bool,
 }
 
 impl StoreError {
@@ -110,6 +112,7 @@ impl StoreError {
             operation,
             reason: reason.to_string().into(),
             transient: true,
+            reached: true,
         }
     }
 
@@ -119,5 +122,18 @@ impl StoreError {
             transient: false,
             ..Self::transient(operation, reason)
         }
+    }
+
+    /// A failure to connect that will not pass by waiting, such as a wrong password.
+    pub fn unreached(operation: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self {
+            reached: false,
+            ..Self::permanent(operation, reason)
+        }
+    }
+
+    /// Whether the database gave no answer, so that the failure says nothing about what was asked.
+    pub fn is_unavailable(&self) -> bool {
+        self.transient || !self.reached
     }
 }

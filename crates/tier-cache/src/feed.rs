@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::{Lineage, Mark, SessionId, Version};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ pub(crate) struct Feed<D: SessionData> {
     left: VecDeque<Lineage>,
     /// Why the last poll failed, if it did.
     failure: Option<StoreError>,
+    /// The last try of a load, which may still be under way.
+    probe: Option<JoinHandle<()>>,
 }
 
 impl<D: SessionData> Feed<D> {
@@ -55,6 +58,7 @@ impl<D: SessionData> Feed<D> {
             lost: None,
             left: VecDeque::new(),
             failure: None,
+            probe: None,
         }
     }
 
@@ -84,7 +88,8 @@ impl<D: SessionData> Feed<D> {
         shared.clock.calibrate();
         let learned = self.ask().await;
         // A database that answers, and does not vouch for its history, can still be asked for sessions.
-        let answered = learned.as_ref().err().is_none_or(|error| !error.transient);
+        let failure = learned.as_ref().err();
+        let answered = failure.is_none_or(|error| !error.is_unavailable());
         shared.heard.store(answered, Ordering::Relaxed);
         let doubted = answered && learned.is_err();
         shared.doubted.store(doubted, Ordering::Relaxed);
@@ -93,8 +98,8 @@ impl<D: SessionData> Feed<D> {
                 let bound = shared.config.fence.staleness_bound;
                 shared.fence.trust_until(asked + bound);
                 shared.polled.store(asked.nanos(), Ordering::Relaxed);
-                shared.reads.circuit().answered();
                 self.failure = None;
+                self.probe_loads();
             }
             Err(error) => {
                 shared.metrics.polls_failed.increment(1);
@@ -104,6 +109,20 @@ impl<D: SessionData> Feed<D> {
         }
         self.report();
         shared.poll_ended.notify_waiters();
+    }
+
+    /// Tries a load where the last one failed: nobody else may, since no requests are sent to a node that
+    /// says that it is not ready. The feed's own answer does not show that loads succeed.
+    fn probe_loads(&mut self) {
+        let reads = &self.shared.reads;
+        if reads.succeed() {
+            return reads.circuit().answered();
+        }
+        if self.probe.as_ref().is_none_or(JoinHandle::is_finished) {
+            let shared = Arc::clone(&self.shared);
+            let probe = async move { shared.reads.probe().await };
+            self.probe = Some(self.shared.tasks.spawn(probe));
+        }
     }
 
     /// Returns when the question was sent that led to what is known now.

@@ -18,6 +18,9 @@ pub struct Health {
     pub warm: TierState,
     /// Up if the database answered when the feed asked it last.
     pub cold: TierState,
+    /// Up if the last load of a session from the database succeeded. While it is down, the node tries a
+    /// load every `fence.poll_interval`.
+    pub loads: TierState,
     /// Whether Redis is asked.
     pub warm_circuit: CircuitState,
     /// Whether the database is asked for sessions; the feed asks it in any case.
@@ -58,6 +61,7 @@ impl Health {
             hot: TierState::of(shared.fence.trusts(now)),
             warm: warm.map_or(TierState::Off, |warm| TierState::of(warm.is_up())),
             cold: TierState::of(shared.heard.load(Ordering::Relaxed)),
+            loads: TierState::of(shared.reads.succeed()),
             warm_circuit: warm.map_or(CircuitState::Closed, |warm| warm.circuit()),
             cold_circuit: shared.reads.circuit().state(),
             store: shared.store.kind(),
@@ -71,8 +75,9 @@ impl Health {
         self.hot == TierState::Up
     }
 
-    /// Whether to send requests to this node: it can answer for sessions.
+    /// Whether to send requests to this node: it can answer for sessions, also for those that it does not
+    /// have in memory.
     pub fn is_ready(&self) -> bool {
-        self.is_trusting() || self.cold == TierState::Up
+        self.loads == TierState::Up && (self.is_trusting() || self.cold == TierState::Up)
     }
 }

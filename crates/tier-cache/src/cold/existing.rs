@@ -126,12 +126,13 @@ mod postgres {
 
     use super::super::PostgresStore;
     use super::super::postgres::MIGRATIONS;
+    use super::super::sql::Sends;
     use super::{APPLIED, Applied, Missing, OPERATION, Present, StoreError};
 
     const PRESENT: &str = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS present";
 
     pub(super) async fn missing(store: &PostgresStore) -> Result<Missing, StoreError> {
-        let applied = store.run(OPERATION, |connection| {
+        let applied = store.run(OPERATION, Sends::Read, |connection| {
             async move {
                 let there = diesel::sql_query(PRESENT)
                     .get_result::<Present>(connection)

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::postgres::with_sources;
 use super::sql::Deadlines;
+use super::target::with_sources;
 use crate::backoff::Backoff;
 use crate::config::Namespace;
 use crate::error::StoreError;

@@ -27,6 +27,8 @@ mod postgres;
 mod replica;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "postgres")]
+mod target;
 
 pub use existing::existing;
 #[cfg(feature = "postgres")]

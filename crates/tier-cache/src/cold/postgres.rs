@@ -6,18 +6,18 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::deadpool::{Hook, HookError, Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures_util::FutureExt as _;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::TargetSessionAttrs;
 
 use super::listen::Listener;
 use super::replica::Replica;
-use super::sql::Deadlines;
+use super::sql::{Connections, Deadlines, Usable};
+use super::target::{not_connected, target, tls};
 use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
@@ -27,10 +27,10 @@ pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/
 /// Sessions in PostgreSQL 13 or newer, spoken in Rust.
 #[derive(Clone)]
 pub struct PostgresStore {
-    pub(super) pool: Pool<AsyncPgConnection>,
+    pub(super) main: Connections<Pool<AsyncPgConnection>>,
     /// The feed's own connection. In one queue with the loads it would come too late just when there
     /// are many, the node would go blind, and all its hits would be loads too.
-    pub(super) feed: Pool<AsyncPgConnection>,
+    pub(super) feed: Connections<Pool<AsyncPgConnection>>,
     pub(super) deadlines: Deadlines,
     pub(super) meter: Meter,
     /// Where the database tells of changes by itself.
@@ -45,9 +45,14 @@ impl PostgresStore {
     /// A store at `config.url`, in the schema that `config.namespace` names; connects when it is
     /// first used.
     ///
-    /// With `sslmode=require` the server must speak TLS and show a certificate that the system's
-    /// authorities, or `config.ca_file`, vouch for. With no `sslmode` the same holds wherever the
-    /// server offers TLS, except that a server on this machine is spoken to in the clear.
+    /// The server must speak TLS and show a certificate that the system's authorities, or
+    /// `config.ca_file`, vouch for. A server on this machine is spoken to in the clear, unless the URL has
+    /// `sslmode=require`. Any server is, if the URL has `sslmode=disable`. Hosts and `hostaddr` are all
+    /// looked at, and the strictest rule holds for all.
+    ///
+    /// The connection sets what the statements rest on, such as the isolation level and the search path
+    /// (`"$user",public`, or the namespace), so that settings of the role or the database change nothing.
+    /// `options` in the URL do.
     ///
     /// The URL may name several hosts; the first that takes writes is used, never a standby. Those
     /// that `config.replica_url` names may be standbys; the first that can be reached is used.
@@ -80,19 +85,25 @@ impl PostgresStore {
             manager.custom_setup = Box::new(move |_| {
                 let (target, tls) = (Arc::clone(&target), tls.clone());
                 async move {
-                    let bad = |error: tokio_postgres::Error| {
-                        ConnectionError::BadConnection(with_sources(&error))
-                    };
-                    let (client, connection) = target.connect(tls).await.map_err(bad)?;
+                    let connected = target.connect(tls).await;
+                    let (client, connection) = connected.map_err(|error| not_connected(&error))?;
                     AsyncPgConnection::try_from_client_and_connection(client, connection).await
                 }
                 .boxed()
             });
             let manager = AsyncDieselConnectionManager::new_with_config("", manager);
-            Pool::builder(manager)
+            let usable = Usable::default();
+            let still = usable.clone();
+            let is_usable = Hook::sync_fn(move |_, metrics| match still.is(metrics.created) {
+                true => Ok(()),
+                false => Err(HookError::message("one like it failed")),
+            });
+            let pool = Pool::builder(manager)
                 .max_size(size)
+                .pre_recycle(is_usable)
                 .build()
-                .map_err(|error| StoreError::permanent("open", error))
+                .map_err(|error| StoreError::permanent("open", error))?;
+            Ok::<_, StoreError>(Connections { pool, usable })
         };
         let replica = match &target_of_replica {
             Some(target) => Some(Arc::new(Replica::new(
@@ -103,7 +114,7 @@ impl PostgresStore {
             None => None,
         };
         Ok(Self {
-            pool: pool(&primary, config.pool_size)?,
+            main: pool(&primary, config.pool_size)?,
             feed: pool(&primary, 1)?,
             deadlines,
             listener: Listener {
@@ -121,7 +132,7 @@ impl PostgresStore {
 
     /// The pool, for an application that keeps tables of its own beside the sessions.
     pub fn pool(&self) -> &Pool<AsyncPgConnection> {
-        &self.pool
+        &self.main.pool
     }
 
     /// Brings the tables to the newest version. Several nodes may do so at once.
@@ -134,7 +145,10 @@ impl PostgresStore {
         /// Names the lock that nodes take in turn: "sessions" in ASCII.
         const LOCK: i64 = i64::from_be_bytes(*b"sessions");
         let namespace = self.namespace.clone();
-        let connection = self.deadlines.connected("migrate", self.pool.get()).await?;
+        let connection = self
+            .deadlines
+            .connected("migrate", self.main.pool.get())
+            .await?;
         // Migrations speak a blocking dialect, so they get a thread; and the connection for good.
         let migrated = tokio::task::spawn_blocking(move || {
             let mut connection = AsyncConnectionWrapper::<_>::from(Object::take(connection));
@@ -178,49 +192,4 @@ fn create_schema(namespace: &Namespace) -> String {
              END IF; \
          END $$"
     )
-}
-
-fn target(key: &str, url: &str, config: &ColdConfig) -> Result<tokio_postgres::Config, StoreError> {
-    let mut target: tokio_postgres::Config = url
-        .parse()
-        .map_err(|error| StoreError::permanent("open", format_args!("{key}: {error}")))?;
-    let here = |host: &Host| match host {
-        Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
-        _ => true,
-    };
-    if !url.contains("sslmode=") && target.get_hosts().iter().all(here) {
-        target.ssl_mode(SslMode::Disable);
-    }
-    if target.get_application_name().is_none() {
-        target.application_name("tier-cache");
-    }
-    let millis = config.statement_timeout.as_millis();
-    let options = target.get_options().unwrap_or_default();
-    let mut options = format!("-c statement_timeout={millis} -c lock_timeout={millis} {options}");
-    if let Some(namespace) = &config.namespace {
-        // Nothing after it: tables that are missing there shall not be found elsewhere.
-        options.push_str(&format!(" -c search_path={namespace}"));
-    }
-    target.options(options);
-    target.connect_timeout(config.connect_timeout);
-    target.tcp_user_timeout(config.connect_timeout + config.statement_timeout);
-    Ok(target)
-}
-
-fn tls(config: &ColdConfig) -> Result<MakeRustlsConnect, StoreError> {
-    let client = crate::tls::client(config.ca_file.as_deref())
-        .map_err(|error| StoreError::permanent("open", format_args!("cold.ca_file: {error}")))?;
-    Ok(MakeRustlsConnect::new(client))
-}
-
-/// An error with what caused it, since the outermost says only "error performing TLS handshake".
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -143,6 +143,7 @@ fn seconds(seconds: i32) -> Duration {
 }
 
 /// What a key is compared with.
+#[derive(Clone, Copy)]
 pub(super) enum Wanted {
     Id(Id),
     Access(Hash),
@@ -197,7 +198,7 @@ impl From<Vec<Key>> for WantedMany {
     }
 }
 
-#[derive(Insertable)]
+#[derive(Clone, Insertable)]
 #[diesel(table_name = sessions)]
 pub(super) struct NewRow {
     id: Id,
@@ -256,7 +257,7 @@ pub(super) fn bundled(operation: &'static str, user: UserId) -> Result<i64, Stor
     }
 }
 
-#[derive(AsChangeset)]
+#[derive(AsChangeset, Clone)]
 #[diesel(table_name = sessions)]
 pub(super) struct ChangedColumns {
     expires_at: Option<Time>,

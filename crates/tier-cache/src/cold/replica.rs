@@ -10,7 +10,7 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use session_core::Key;
 
 use super::postgres::PostgresStore;
-use super::sql::in_task;
+use super::sql::{Connections, in_task};
 use super::store::Row;
 use crate::circuit::{Circuit, Says};
 use crate::error::StoreError;
@@ -18,7 +18,7 @@ use crate::metrics::Meter;
 
 /// A replica, and when it is worth asking.
 pub(super) struct Replica {
-    pub(super) pool: Pool<AsyncPgConnection>,
+    pub(super) connections: Connections<Pool<AsyncPgConnection>>,
     /// How long a request waits for it before it asks the primary.
     pub(super) patience: Duration,
     /// Opens at the first failure: the primary is there.
@@ -26,13 +26,17 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(pool: Pool<AsyncPgConnection>, patience: Duration, meter: &Meter) -> Self {
+    pub(super) fn new(
+        connections: Connections<Pool<AsyncPgConnection>>,
+        patience: Duration,
+        meter: &Meter,
+    ) -> Self {
         let says = Says {
             opened: "the replica does not answer: the primary takes its reads",
             closed: "the replica answers again",
         };
         Self {
-            pool,
+            connections,
             patience,
             circuit: Circuit::new(1, says, meter.circuit("replica")),
         }
@@ -48,15 +52,15 @@ impl PostgresStore {
         if !replica.circuit.may_ask() {
             return Vec::new();
         }
-        let (store, pool) = (self.clone(), replica.pool.clone());
+        let (store, on) = (self.clone(), replica.connections.clone());
         // It goes on when we do not wait any longer.
         let load = in_task("load_replica", async move {
             match keys[..] {
                 [key] => {
-                    let row = store.load_from(&pool, "load_replica", key);
+                    let row = store.load_from(&on, "load_replica", key);
                     Ok(Vec::from_iter(row.await?))
                 }
-                _ => store.load_many_from(&pool, "load_replica", keys).await,
+                _ => store.load_many_from(&on, "load_replica", keys).await,
             }
         });
         let rows = match tokio::time::timeout(replica.patience, load).await {

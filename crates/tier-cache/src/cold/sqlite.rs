@@ -16,7 +16,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use futures_util::FutureExt as _;
 
 use super::file::DatabaseFile;
-use super::sql::{Deadlines, in_task};
+use super::sql::{Connections, Deadlines, Usable, in_task};
 use crate::config::{ColdConfig, Namespace};
 use crate::error::StoreError;
 use crate::metrics::Meter;
@@ -29,9 +29,9 @@ pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 /// Sessions in a SQLite file, for one machine: all processes open the same file.
 #[derive(Clone)]
 pub struct SqliteStore {
-    pub(super) pool: Pool<AsyncSqliteConnection>,
+    pub(super) main: Connections<Pool<AsyncSqliteConnection>>,
     /// The feed's own connection, as in PostgreSQL.
-    pub(super) feed: Pool<AsyncSqliteConnection>,
+    pub(super) feed: Connections<Pool<AsyncSqliteConnection>>,
     pub(super) file: DatabaseFile,
     pub(super) deadlines: Deadlines,
     pub(super) meter: Meter,
@@ -78,27 +78,32 @@ impl SqliteStore {
                 .boxed()
             });
             let manager = AsyncDieselConnectionManager::new_with_config(path.as_str(), manager);
-            let file = database.clone();
-            let is_current = Hook::sync_fn(move |_, metrics| match file.is_of(metrics.created) {
-                true => Ok(()),
-                false => Err(HookError::message("the file was replaced")),
+            let usable = Usable::default();
+            let (file, still) = (database.clone(), usable.clone());
+            let is_current = Hook::sync_fn(move |_, metrics| {
+                match file.is_of(metrics.created) && still.is(metrics.created) {
+                    true => Ok(()),
+                    false => Err(HookError::message(
+                        "the file was replaced, or one like it failed",
+                    )),
+                }
             });
             let file = database.clone();
             let is_made = Hook::sync_fn(move |_, _| {
                 file.is_made();
                 Ok(())
             });
-            Pool::builder(manager)
+            let pool = Pool::builder(manager)
                 .max_size(size)
                 .post_create(is_made)
                 .pre_recycle(is_current)
                 .build()
-                .map_err(|error| StoreError::permanent("open", error))
+                .map_err(|error| StoreError::permanent("open", error))?;
+            Ok::<_, StoreError>(Connections { pool, usable })
         };
-        let (pool, feed) = (pool(config.pool_size)?, pool(1)?);
         Ok(Self {
-            pool,
-            feed,
+            main: pool(config.pool_size)?,
+            feed: pool(1)?,
             file: database,
             deadlines,
             meter: Meter::of(config.namespace.as_ref()),
@@ -107,7 +112,7 @@ impl SqliteStore {
 
     /// The pool, for an application that keeps tables of its own beside the sessions.
     pub fn pool(&self) -> &Pool<SyncConnectionWrapper<SqliteConnection>> {
-        &self.pool
+        &self.main.pool
     }
 
     /// Brings the tables to the newest version, and begins a new lineage if no other node runs: while none
@@ -118,7 +123,7 @@ impl SqliteStore {
     /// [`StoreError`] if the file cannot be opened or a migration fails, which then changes
     /// nothing.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let (pool, file) = (self.pool.clone(), self.file.clone());
+        let (pool, file) = (self.main.pool.clone(), self.file.clone());
         let deadlines = self.deadlines;
         in_task("migrate", async move {
             let begun = {

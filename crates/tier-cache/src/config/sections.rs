@@ -146,7 +146,7 @@ impl Default for WarmConfig {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColdConfig {
-    /// `postgres://user:password@host/database[?sslmode=require]`, or `sqlite://path`. Default
+    /// `postgres://user:password@host/database[?sslmode=disable]`, or `sqlite://path`. Default
     /// `sqlite://sessions.db`.
     pub url: String,
     /// What separates this application from others on the same database and Redis. Default none:

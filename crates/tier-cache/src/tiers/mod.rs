@@ -8,6 +8,7 @@
 //! | `below.rs` | how one is found that is not hot |
 //! | `load.rs` | how a session that is not hot is brought there |
 //! | `pipeline.rs` | how Redis is asked for those that are asked for at the same time |
+//! | `answers.rs` | whether the database answers loads |
 //! | `asking.rs` | how the database is asked for a caller who may go away |
 //! | `reads.rs` | how the database is asked for many of them by one statement |
 //! | `gather.rs` | how those who come while it is busy share the next |
@@ -23,6 +24,7 @@
 //! | `stats.rs` | how much each tier holds |
 //! | `write.rs` | how the caches come to know what was written |
 
+mod answers;
 mod asking;
 mod below;
 mod fills;
@@ -170,7 +172,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) polled: AtomicI64,
     /// Whether the last poll succeeded.
     pub(crate) heard: AtomicBool,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     stop: CancellationToken,
 }
 

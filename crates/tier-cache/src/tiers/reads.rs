@@ -9,8 +9,9 @@ use session_core::{Head, Key};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::answers::Answers;
 use super::gather::{self, Gather, Turn};
-use crate::circuit::{Circuit, Says};
+use crate::circuit::Circuit;
 use crate::cold::{ColdStore, Row};
 use crate::config::ColdConfig;
 use crate::error::StoreError;
@@ -110,7 +111,18 @@ impl Reads {
 
     /// Of the database: while it is open nothing is asked of it.
     pub(crate) fn circuit(&self) -> &Circuit {
-        &self.primary.circuit
+        self.primary.answers.circuit()
+    }
+
+    /// Whether the last load succeeded.
+    pub(crate) fn succeed(&self) -> bool {
+        self.primary.answers.are_good()
+    }
+
+    /// Finds out whether loads succeed again, by one. To be driven to its end, as [`ColdStore`] has it.
+    pub(crate) async fn probe(&self) {
+        let row = self.primary.store.load(self.primary.answers.probe()).await;
+        self.primary.answers.note_probe(&row);
     }
 
     /// The row that a key leads to, by a statement that begins after this is called. To be
@@ -158,7 +170,7 @@ impl Reads {
 #[derive(Clone)]
 struct Primary {
     store: Arc<dyn ColdStore>,
-    circuit: Arc<Circuit>,
+    answers: Arc<Answers>,
     warm: Option<Arc<Warm>>,
 }
 
@@ -166,13 +178,13 @@ impl Primary {
     fn new(store: Arc<dyn ColdStore>, warm: Option<Arc<Warm>>, meter: &Meter) -> Self {
         Self {
             store,
-            circuit: Arc::new(circuit(meter)),
+            answers: Arc::new(Answers::new(meter)),
             warm,
         }
     }
 
     async fn read(&self, Question { key, leased }: Question) -> Answer {
-        if !self.circuit.may_ask() {
+        if !self.answers.circuit().may_ask() {
             return Err(left_alone());
         }
         if leased == Leased::IfFree
@@ -182,7 +194,7 @@ impl Primary {
             return Ok(Read::Elsewhere);
         }
         let row = self.store.load(key).await;
-        self.note(row.as_ref().err());
+        self.answers.note(row.as_ref().map(Option::as_ref));
         Ok(row?.into())
     }
 
@@ -190,7 +202,7 @@ impl Primary {
     async fn read_together(self, mut batch: Vec<Asked>) {
         // Whoever went away needs none.
         batch.retain(|asked| !asked.answer.is_closed());
-        if !batch.is_empty() && !self.circuit.may_ask() {
+        if !batch.is_empty() && !self.answers.circuit().may_ask() {
             return answer_all(batch, &left_alone());
         }
         if let Some(warm) = &self.warm {
@@ -202,11 +214,11 @@ impl Primary {
             [key] => self.store.load(key).await.map(Vec::from_iter),
             _ => self.store.load_many(keys).await,
         };
-        self.note(rows.as_ref().err());
+        self.answers.note(rows.as_ref().map(|rows| rows.first()));
         match rows {
             Ok(rows) => answer_each(batch, &rows),
             // One of them may be why: what its row holds is nothing to the others.
-            Err(error) if !error.transient && batch.len() > 1 => {
+            Err(error) if !error.is_unavailable() && batch.len() > 1 => {
                 self.read_one_by_one(batch).await;
             }
             Err(error) => answer_all(batch, &error),
@@ -218,19 +230,13 @@ impl Primary {
         let mut batch = batch.into_iter();
         while let Some(Asked { question, answer }) = batch.next() {
             let row = self.store.load(question.key).await;
-            self.note(row.as_ref().err());
-            let silent = row.as_ref().err().filter(|error| error.transient).cloned();
+            self.answers.note(row.as_ref().map(Option::as_ref));
+            let silent = row.as_ref().err().filter(|error| error.is_unavailable());
+            let silent = silent.cloned();
             let _ = answer.send(row.map(Into::into));
             if let Some(error) = silent {
                 return answer_all(batch, &error);
             }
-        }
-    }
-
-    fn note(&self, failure: Option<&StoreError>) {
-        match failure {
-            Some(error) if error.transient => self.circuit.failed(error),
-            _ => self.circuit.answered(),
         }
     }
 }
@@ -257,16 +263,6 @@ fn answer_all(batch: impl IntoIterator<Item = Asked>, error: &StoreError) {
     for asked in batch {
         let _ = asked.answer.send(Err(error.clone()));
     }
-}
-
-fn circuit(meter: &Meter) -> Circuit {
-    /// One may be a hiccup, or a statement that was unlucky.
-    const FAILURES: u32 = 5;
-    let says = Says {
-        opened: "the database does not answer: it is left alone but for a try now and then",
-        closed: "the database answers again",
-    };
-    Circuit::new(FAILURES, says, meter.circuit("cold"))
 }
 
 /// What is said in the database's place while its circuit is open.

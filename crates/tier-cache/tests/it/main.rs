@@ -25,9 +25,9 @@ mod races;
 mod refresh;
 mod renewal;
 mod replicas;
-
 mod revoking;
 mod rotation;
+mod schema_changes;
 mod slow;
 mod stats;
 mod storms;

@@ -82,7 +82,7 @@ impl From<Error> for ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this instance is stopping: try again in a moment",
             ),
-            Error::Store(ref store) if store.transient => {
+            Error::Store(ref store) if store.is_unavailable() => {
                 tracing::warn!(%error, "answered 503");
                 Self::unavailable()
             }

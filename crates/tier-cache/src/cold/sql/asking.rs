@@ -1,12 +1,13 @@
 //! How a store asks its database: who waits for the answer, and what becomes of the connection.
 
 use std::future::Future;
+use std::time::Instant;
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-#[cfg(feature = "postgres")]
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
+#[cfg(feature = "postgres")]
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::future::BoxFuture;
 
 #[cfg(feature = "sqlite")]
@@ -15,43 +16,44 @@ use super::super::file::FileId;
 use super::super::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
-use super::deadlines::Deadlines;
+use super::connections::{Connections, Sends, Verdict};
 use crate::error::StoreError;
 
 macro_rules! asking {
     ($store:ty, $connection:ty) => {
         impl $store {
-            /// Runs one statement in a task of its own, which owns the connection until the
-            /// database has answered, so that a caller who goes away changes nothing.
+            /// Runs one statement, or one transaction, in a task of its own, which owns the connection
+            /// until the database has answered, so that a caller who goes away changes nothing.
             pub(in crate::cold) async fn run<T, F>(
                 &self,
                 operation: &'static str,
+                sends: Sends,
                 statement: F,
             ) -> Result<T, StoreError>
             where
                 T: Send + 'static,
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
-                F: Send + 'static,
+                F: Clone + Send + 'static,
             {
-                self.run_in(&self.pool, operation, statement).await
+                self.run_in(&self.main, operation, sends, statement).await
             }
 
             pub(super) async fn run_in<T, F>(
                 &self,
-                pool: &Pool<$connection>,
+                on: &Connections<Pool<$connection>>,
                 operation: &'static str,
+                sends: Sends,
                 statement: F,
             ) -> Result<T, StoreError>
             where
                 T: Send + 'static,
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
-                F: Send + 'static,
+                F: Clone + Send + 'static,
             {
-                self.meter.db_query(operation).increment(1);
-                let (pool, store) = (pool.clone(), self.clone());
+                let (on, store) = (on.clone(), self.clone());
                 in_task(operation, async move {
                     let place = store.place();
-                    let answer = Self::ask(&pool, store.deadlines, operation, statement).await?;
+                    let answer = store.ask(&on, operation, sends, statement).await?;
                     if store.place() != place {
                         let reason = "the database file was replaced meanwhile: what was written may be lost";
                         return Err(StoreError::transient(operation, reason));
@@ -63,38 +65,94 @@ macro_rules! asking {
 
             /// The same for a caller who drives it to its end himself in any case: one who goes
             /// away costs a connection.
-            pub(super) async fn run_here<T, F>(
+            pub(super) async fn read_here<T, F>(
                 &self,
-                pool: &Pool<$connection>,
+                on: &Connections<Pool<$connection>>,
                 operation: &'static str,
                 statement: F,
             ) -> Result<T, StoreError>
+            where
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>> + Clone,
+            {
+                self.ask(on, operation, Sends::Read, statement).await
+            }
+
+            /// Asks, and asks once more where that may help.
+            async fn ask<T, F>(
+                &self,
+                on: &Connections<Pool<$connection>>,
+                operation: &'static str,
+                sends: Sends,
+                statement: F,
+            ) -> Result<T, StoreError>
+            where
+                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>> + Clone,
+            {
+                let began = Instant::now();
+                let (mut times, mut replaced) = (0, false);
+                loop {
+                    let answer = self.ask_once(on, operation, sends, statement.clone()).await?;
+                    let (error, verdict) = match answer {
+                        Ok(answer) => {
+                            if replaced {
+                                on.usable.note(true);
+                            }
+                            return Ok(answer);
+                        }
+                        Err(failure) => failure,
+                    };
+                    times += 1;
+                    if replaced {
+                        on.usable.note(false);
+                    } else if !verdict.keeps() {
+                        replaced = on.usable.replace_all();
+                        tracing::debug!(operation, %error, replaced, "a connection is closed after an error");
+                    }
+                    if !verdict.repeats(times, began, self.deadlines) {
+                        if replaced && times == 1 {
+                            on.usable.note(false);
+                        }
+                        return Err(failed(operation, error));
+                    }
+                }
+            }
+
+            /// A connection that ran out of time, or whose asker went away, is closed; and one whose error
+            /// may be the connection's own.
+            async fn ask_once<T, F>(
+                &self,
+                on: &Connections<Pool<$connection>>,
+                operation: &'static str,
+                sends: Sends,
+                statement: F,
+            ) -> Result<Result<T, (DieselError, Verdict)>, StoreError>
             where
                 F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
             {
                 self.meter.db_query(operation).increment(1);
-                Self::ask(pool, self.deadlines, operation, statement).await
-            }
-
-            /// A connection that ran out of time, or whose asker went away, is thrown away.
-            async fn ask<T, F>(
-                pool: &Pool<$connection>,
-                deadlines: Deadlines,
-                operation: &'static str,
-                statement: F,
-            ) -> Result<T, StoreError>
-            where
-                F: for<'c> FnOnce(&'c mut $connection) -> BoxFuture<'c, QueryResult<T>>,
-            {
                 let mut lent = Lent {
                     connection: None,
-                    throw_away: |connection| drop(Object::take(connection)),
+                    close: |connection| drop(Object::take(connection)),
                 };
-                let connection = deadlines.connected(operation, pool.get()).await?;
+                let connection = self.deadlines.connected(operation, on.pool.get()).await?;
                 let connection = lent.connection.insert(connection);
-                let answer = deadlines.answered(operation, statement(connection)).await?;
-                drop(lent.connection.take());
-                answer.map_err(|error| failed(operation, error))
+                let answer = self.deadlines.answered(operation, statement(connection)).await?;
+                let failure = match answer {
+                    Ok(answer) => Ok(answer),
+                    Err(error) => {
+                        let mut verdict = Verdict::on(&error, sends);
+                        if verdict == Verdict::ReplaceUnlessUndone {
+                            let undone = Self::still_answers(connection);
+                            let undone = self.deadlines.answered(operation, undone).await;
+                            verdict = Verdict::of_write(undone.unwrap_or(false));
+                        }
+                        Err((error, verdict))
+                    }
+                };
+                if failure.as_ref().err().is_none_or(|(_, verdict)| verdict.keeps()) {
+                    drop(lent.connection.take());
+                }
+                Ok(failure)
             }
         }
     };
@@ -105,6 +163,12 @@ impl PostgresStore {
     /// Where a statement is run; the same for all, since a server that is replaced closes its
     /// connections.
     fn place(&self) {}
+
+    /// Whether the connection goes on after an error. Then the error was no end of the connection, and
+    /// PostgreSQL has undone the statement, or the transaction, that failed.
+    async fn still_answers(connection: &mut AsyncPgConnection) -> bool {
+        connection.batch_execute("").await.is_ok()
+    }
 }
 
 #[cfg(feature = "sqlite")]
@@ -113,6 +177,11 @@ impl SqliteStore {
     fn place(&self) -> Option<FileId> {
         self.file.id()
     }
+
+    /// Nothing is known of what failed: SQLite reads a changed schema by itself.
+    async fn still_answers(_: &mut AsyncSqliteConnection) -> bool {
+        false
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -120,16 +189,16 @@ asking!(PostgresStore, AsyncPgConnection);
 #[cfg(feature = "sqlite")]
 asking!(SqliteStore, AsyncSqliteConnection);
 
-/// A connection, which goes back to its pool only when its statement has been answered.
+/// A connection, which goes back to its pool only if it is taken out of here.
 struct Lent<C> {
     /// `None` once it has gone back.
     connection: Option<C>,
-    throw_away: fn(C),
+    close: fn(C),
 }
 
 impl<C> Drop for Lent<C> {
     fn drop(&mut self) {
-        self.connection.take().map(self.throw_away);
+        self.connection.take().map(self.close);
     }
 }
 

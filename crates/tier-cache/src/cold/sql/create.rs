@@ -17,6 +17,7 @@ use super::super::schema::sessions;
 use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
 use super::super::store::{Created, Limit, NewSession, WhenFull};
 use super::super::types::{Id, Time, sql};
+use super::connections::Sends;
 use crate::error::StoreError;
 
 macro_rules! create {
@@ -30,7 +31,7 @@ macro_rules! create {
                 let (at, replaces) = (Time(session.last_seen_at), session.replaces);
                 let row = NewRow::try_from(session)?;
                 if limit.is_none() && replaces.is_none() {
-                    let created = self.run("create", move |connection| {
+                    let created = self.run("create", Sends::Write, move |connection| {
                         let insert = diesel::insert_into(sessions::table).values(row);
                         async move { insert.execute(connection).await }.boxed()
                     });
@@ -56,7 +57,7 @@ macro_rules! create {
                         .await?;
                     Ok(Created::Yes { revoked })
                 };
-                self.run("create", move |connection| {
+                self.run("create", Sends::Write, move |connection| {
                     async move {
                         match connection.transaction(creating).await {
                             Err(DieselError::RollbackTransaction) => Ok(Created::Full),

@@ -1,10 +1,33 @@
 //! How long a store waits for its database.
 
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use diesel::result::{ConnectionError, Error as DieselError};
+use diesel_async::pooled_connection;
+use diesel_async::pooled_connection::deadpool::PoolError;
+
 use crate::error::StoreError;
+
+/// Why a connection was refused that will be refused again. Connections that are set up fail with it, in a
+/// [`ConnectionError`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::cold) struct Unreached(pub(in crate::cold) String);
+
+fn not_connected(operation: &'static str, error: &PoolError) -> StoreError {
+    if let PoolError::Backend(pooled_connection::PoolError::ConnectionError(
+        ConnectionError::CouldntSetupConfiguration(DieselError::QueryBuilderError(reason)),
+    )) = error
+        && let Some(unreached) = reason.downcast_ref::<Unreached>()
+    {
+        return StoreError::unreached(operation, unreached);
+    }
+    match error {
+        PoolError::Backend(reason) => StoreError::transient(operation, reason),
+        _ => StoreError::transient(operation, error),
+    }
+}
 
 /// For a connection, and for what is asked on it.
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +38,13 @@ pub(in crate::cold) struct Deadlines {
 
 impl Deadlines {
     /// A connection: free in the pool, or newly made.
-    pub(in crate::cold) async fn connected<T, E: fmt::Display>(
+    pub(in crate::cold) async fn connected<T>(
         self,
         operation: &'static str,
-        connecting: impl Future<Output = Result<T, E>>,
+        connecting: impl Future<Output = Result<T, PoolError>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.connect, connecting).await {
-            Ok(connected) => connected.map_err(|error| StoreError::transient(operation, error)),
+            Ok(connected) => connected.map_err(|error| not_connected(operation, &error)),
             Err(_) => Err(StoreError::transient(
                 operation,
                 format_args!(

@@ -12,6 +12,7 @@ use super::super::queries::{ChangeRow, changes};
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::SqliteStore;
 use super::super::store::Changes;
+use super::connections::Sends;
 use crate::error::StoreError;
 
 macro_rules! feed {
@@ -22,9 +23,9 @@ macro_rules! feed {
                 since: Mark,
                 limit: u32,
             ) -> Result<Changes, StoreError> {
-                let query = self.changes_query()?;
-                let rows = self.run_in(&self.feed, "changes", move |connection| {
-                    let query = query
+                let place = self.asked_of()?;
+                let rows = self.run_in(&self.feed, "changes", Sends::Read, move |connection| {
+                    let query = Self::changes_query(place)
                         .bind::<BigInt, _>(since.get())
                         .bind::<BigInt, _>(i64::from(limit));
                     async move { query.load::<ChangeRow>(connection).await }.boxed()
@@ -42,25 +43,30 @@ feed!(SqliteStore);
 
 #[cfg(feature = "postgres")]
 impl PostgresStore {
-    fn changes_query(
-        &self,
-    ) -> Result<BoxedSqlQuery<'static, diesel::pg::Pg, SqlQuery>, StoreError> {
-        Ok(diesel::sql_query(Self::DIALECT.changes).into_boxed())
+    /// The server knows by itself which one it is.
+    fn asked_of(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn changes_query((): ()) -> BoxedSqlQuery<'static, diesel::pg::Pg, SqlQuery> {
+        diesel::sql_query(Self::DIALECT.changes).into_boxed()
     }
 }
 
 #[cfg(feature = "sqlite")]
 impl SqliteStore {
-    fn changes_query(
-        &self,
-    ) -> Result<BoxedSqlQuery<'static, diesel::sqlite::Sqlite, SqlQuery>, StoreError> {
+    /// Names the file.
+    fn asked_of(&self) -> Result<String, StoreError> {
         // As long as a swap is not known to the lineage, the file counts as another, also if it is the same
         // again: what was read in between bears the lineage's name.
-        let file = match self.file.swaps() {
-            0 => self.file.name()?,
-            _ => "swapped".to_owned(),
-        };
+        match self.file.swaps() {
+            0 => self.file.name(),
+            _ => Ok("swapped".to_owned()),
+        }
+    }
+
+    fn changes_query(file: String) -> BoxedSqlQuery<'static, diesel::sqlite::Sqlite, SqlQuery> {
         let query = diesel::sql_query(Self::DIALECT.changes).into_boxed();
-        Ok(query.bind::<diesel::sql_types::Text, _>(file))
+        query.bind::<diesel::sql_types::Text, _>(file)
     }
 }

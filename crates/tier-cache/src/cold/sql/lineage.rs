@@ -12,6 +12,7 @@ use session_core::Lineage;
 use super::super::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::SqliteStore;
+use super::connections::Sends;
 use crate::error::StoreError;
 
 /// What keeps the database from numbering changes, and what to do about it.
@@ -34,11 +35,16 @@ impl Fault {
 #[cfg(feature = "postgres")]
 impl PostgresStore {
     pub(super) async fn begin_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
-        let begun = self.run_in(&self.feed, "renew_lineage", move |connection| {
-            let query = diesel::sql_query("SELECT sessions_begin_lineage($1) AS fault")
-                .bind::<BigInt, _>(lost.get());
-            async move { query.get_result::<Fault>(connection).await }.boxed()
-        });
+        let begun = self.run_in(
+            &self.feed,
+            "renew_lineage",
+            Sends::Write,
+            move |connection| {
+                let query = diesel::sql_query("SELECT sessions_begin_lineage($1) AS fault")
+                    .bind::<BigInt, _>(lost.get());
+                async move { query.get_result::<Fault>(connection).await }.boxed()
+            },
+        );
         begun.await?.refuse()
     }
 }
@@ -89,20 +95,25 @@ const BEGIN: &str = concat!(
 impl SqliteStore {
     pub(super) async fn begin_lineage(&self, lost: Lineage) -> Result<(), StoreError> {
         let (file, swaps) = (self.file.name()?, self.file.swaps());
-        let begun = self.run_in(&self.feed, "renew_lineage", move |connection| {
-            async move {
-                diesel::sql_query(BEGIN)
-                    .bind::<Text, _>(file)
-                    .bind::<BigInt, _>(lost.get())
-                    .execute(connection)
-                    .await?;
-                // A trigger that is dropped from here on is another version of the schema.
-                diesel::sql_query(FAULT)
-                    .get_result::<Fault>(connection)
-                    .await
-            }
-            .boxed()
-        });
+        let begun = self.run_in(
+            &self.feed,
+            "renew_lineage",
+            Sends::Write,
+            move |connection| {
+                async move {
+                    diesel::sql_query(BEGIN)
+                        .bind::<Text, _>(file)
+                        .bind::<BigInt, _>(lost.get())
+                        .execute(connection)
+                        .await?;
+                    // A trigger that is dropped from here on is another version of the schema.
+                    diesel::sql_query(FAULT)
+                        .get_result::<Fault>(connection)
+                        .await
+                }
+                .boxed()
+            },
+        );
         begun.await?.refuse()?;
         self.file.swap_is_known(swaps);
         Ok(())

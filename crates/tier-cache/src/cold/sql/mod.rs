@@ -11,13 +11,15 @@
 //! | `lineage.rs` | how a lineage begins |
 //! | `upkeep.rs` | how what nobody needs is removed, and how what there is is counted |
 //! | `dialect.rs` | where the databases need different words for the same |
-//! | `asking.rs` | who waits for an answer, and what becomes of the connection |
+//! | `asking.rs` | who waits for an answer |
+//! | `connections.rs` | which connections are still used after an error, and what is asked once more |
 //! | `deadlines.rs` | for how long |
 //!
 //! The stores themselves are in `postgres.rs` and `sqlite.rs`. What diesel demands of a connection
 //! is more than fits in a signature, so each file writes its methods by a macro, once for each.
 
 mod asking;
+mod connections;
 mod create;
 mod deadlines;
 mod dialect;
@@ -34,7 +36,12 @@ use async_trait::async_trait;
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 
 pub(super) use asking::in_task;
+#[cfg(feature = "postgres")]
+pub(super) use connections::Sends;
+pub(super) use connections::{Connections, Usable};
 pub(super) use deadlines::Deadlines;
+#[cfg(feature = "postgres")]
+pub(super) use deadlines::Unreached;
 #[cfg(feature = "sqlite")]
 pub(super) use lineage::missing;
 
@@ -54,11 +61,11 @@ macro_rules! cold_store {
         #[async_trait]
         impl ColdStore for $store {
             async fn load(&self, key: Key) -> Result<Option<Row>, StoreError> {
-                self.load_from(&self.pool, "load", key).await
+                self.load_from(&self.main, "load", key).await
             }
 
             async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Row>, StoreError> {
-                self.load_many_from(&self.pool, "load_many", keys).await
+                self.load_many_from(&self.main, "load_many", keys).await
             }
 
             async fn recent(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>, StoreError> {
@@ -151,7 +158,7 @@ macro_rules! cold_store {
         impl fmt::Debug for $store {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($store))
-                    .field("pool", &self.pool.status())
+                    .field("pool", &self.pool().status())
                     .field("deadlines", &self.deadlines)
                     .finish()
             }

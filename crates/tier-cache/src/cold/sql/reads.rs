@@ -16,6 +16,7 @@ use super::super::schema::{session_now, sessions, users};
 use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
 use super::super::store::Row;
 use super::super::types::{Id, Time};
+use super::connections::{Connections, Sends};
 use crate::error::StoreError;
 
 macro_rules! reads {
@@ -23,12 +24,12 @@ macro_rules! reads {
         impl $store {
             pub(in crate::cold) async fn load_from(
                 &self,
-                pool: &Pool<$connection>,
+                on: &Connections<Pool<$connection>>,
                 operation: &'static str,
                 key: Key,
             ) -> Result<Option<Row>, StoreError> {
                 let wanted = Wanted::from(key);
-                let row = self.run_here(pool, operation, move |connection| {
+                let row = self.read_here(on, operation, move |connection| {
                     async move {
                         let rows = session_rows!();
                         let row = match wanted {
@@ -54,7 +55,7 @@ macro_rules! reads {
 
             pub(in crate::cold) async fn load_many_from(
                 &self,
-                pool: &Pool<$connection>,
+                on: &Connections<Pool<$connection>>,
                 operation: &'static str,
                 keys: Vec<Key>,
             ) -> Result<Vec<Row>, StoreError> {
@@ -63,7 +64,7 @@ macro_rules! reads {
                     access,
                     refresh,
                 } = WantedMany::from(keys).at_least(Self::DIALECT.least_keys);
-                let rows = self.run_here(pool, operation, move |connection| {
+                let rows = self.read_here(on, operation, move |connection| {
                     async move {
                         let rows = session_rows!();
                         if access.is_empty() && refresh.is_empty() {
@@ -91,7 +92,7 @@ macro_rules! reads {
                 now: Timestamp,
                 limit: u32,
             ) -> Result<Vec<SessionId>, StoreError> {
-                let ids = self.run("recent", move |connection| {
+                let ids = self.run("recent", Sends::Read, move |connection| {
                     let query = sessions::table
                         .filter(sessions::is_active.eq(true))
                         .filter(sessions::revoked_at.is_null())
@@ -111,7 +112,7 @@ macro_rules! reads {
                 limit: u32,
             ) -> Result<Vec<Row>, StoreError> {
                 let user = bundled("list", user)?;
-                let rows = self.run("list", move |connection| {
+                let rows = self.run("list", Sends::Read, move |connection| {
                     let query = session_rows!()
                         .filter(sessions::user_id.eq(user))
                         .filter(sessions::is_active.eq(true))
@@ -128,7 +129,7 @@ macro_rules! reads {
                 &self,
                 id: SessionId,
             ) -> Result<Option<Version>, StoreError> {
-                let version = self.run_here(&self.pool, "version", move |connection| {
+                let version = self.read_here(&self.main, "version", move |connection| {
                     let query = sessions::table
                         .filter(sessions::id.eq(Id(id)))
                         .select(sessions::version);

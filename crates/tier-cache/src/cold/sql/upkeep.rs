@@ -15,6 +15,7 @@ use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
 use super::super::stats::StatsRow;
 use super::super::store::{Pruned, Retention, StoreStats};
 use super::super::types::{Time, sql};
+use super::connections::Sends;
 use crate::error::StoreError;
 
 macro_rules! upkeep {
@@ -54,14 +55,14 @@ macro_rules! upkeep {
                         sessions: sessions as u64,
                     })
                 };
-                self.run("prune", move |connection| {
+                self.run("prune", Sends::Write, move |connection| {
                     async move { connection.transaction(pruning).await }.boxed()
                 })
                 .await
             }
 
             pub(super) async fn count(&self, now: Timestamp) -> Result<StoreStats, StoreError> {
-                let counted = self.run("stats", move |connection| {
+                let counted = self.run("stats", Sends::Read, move |connection| {
                     let query =
                         diesel::sql_query(Self::DIALECT.stats).bind::<sql::Instant, _>(Time(now));
                     async move { query.get_result::<StatsRow>(connection).await }.boxed()

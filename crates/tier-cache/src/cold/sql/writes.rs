@@ -16,6 +16,7 @@ use super::super::schema::sessions;
 use super::super::sqlite::SqliteStore;
 use super::super::store::{Change, Scope};
 use super::super::types::{Id, Json, Time, sql};
+use super::connections::Sends;
 use crate::error::StoreError;
 
 macro_rules! writes {
@@ -30,7 +31,7 @@ macro_rules! writes {
                 let Some(columns) = ChangedColumns::of(change) else {
                     return Ok(self.version_of(id).await? == Some(version));
                 };
-                let changed = self.run("update", move |connection| {
+                let changed = self.run("update", Sends::Write, move |connection| {
                     let live = sessions::table
                         .filter(sessions::id.eq(Id(id)))
                         .filter(sessions::version.eq(version.get()))
@@ -52,7 +53,7 @@ macro_rules! writes {
                 });
                 let seen = Json(serde_json::Value::from_iter(seen).to_string().into());
                 let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
-                let noted = self.run("touch", move |connection| {
+                let noted = self.run("touch", Sends::Write, move |connection| {
                     let update = diesel::sql_query(Self::DIALECT.touch)
                         .bind::<sql::Json, _>(seen)
                         .bind::<BigInt, _>(interval);
@@ -66,7 +67,7 @@ macro_rules! writes {
                 id: SessionId,
                 at: Timestamp,
             ) -> Result<bool, StoreError> {
-                let revoked = self.run("revoke", move |connection| {
+                let revoked = self.run("revoke", Sends::Write, move |connection| {
                     let live = sessions::table
                         .filter(sessions::id.eq(Id(id)))
                         .filter(sessions::is_active.eq(true))
@@ -88,7 +89,7 @@ macro_rules! writes {
             ) -> Result<Vec<SessionId>, StoreError> {
                 let user = scope.user.map(|user| bundled("revoke_all", user)).transpose()?;
                 loop {
-                    let rows = self.run("revoke_all", move |connection| {
+                    let rows = self.run("revoke_all", Sends::Write, move |connection| {
                         let update = diesel::sql_query(Self::DIALECT.revoke_all)
                             .bind::<sql::Instant, _>(Time(at))
                             .bind::<Nullable<BigInt>, _>(user)
