@@ -12,8 +12,8 @@ use crate::failure::Failure;
 ///
 /// It opens the tiers that the service's own configuration names: give it the same file, the same
 /// SESSION_… variables and the same root key. The root key is in SESSION_KEY or in a file; it is
-/// never an argument, since arguments stand in the list of processes. Nothing here migrates a
-/// database.
+/// never an argument, since arguments stand in the list of processes. Nothing here but `migrate`
+/// changes the tables.
 ///
 /// Exit codes: 0 done, 1 failed, 2 asked in a wrong way, 130 interrupted. RUST_LOG=warn shows more
 /// of what goes wrong.
@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Stats(Stats),
     WarmUp(WarmUp),
     InvalidateCaches(InvalidateCaches),
+    Migrate(Migrate),
 }
 
 /// Shows what each tier holds of a session, and whether a node would believe Redis.
@@ -196,6 +197,22 @@ pub(crate) struct InvalidateCaches {
     pub(crate) json: bool,
 }
 
+/// Brings the tables of the database to the version of this release, as a service does that starts.
+///
+/// For services with `cold.migrate = false`, whose role has no rights to change tables: run it as a role
+/// that has them. It needs no root key. Nodes may run meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Change nothing; print the SQL that is to be run, by psql or sqlite3, and that also notes what was
+    /// applied
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// With --print: all of it, as for a new database, which need not be there
+    #[arg(long, requires = "print")]
+    pub(crate) all: bool,
+}
+
 /// Reads what the command is told.
 ///
 /// # Errors
@@ -210,7 +227,7 @@ pub(crate) fn read() -> Result<Cli, ExitCode> {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let subcommands =
-                "say what to do: inspect, revoke, list, stats, warm-up or invalidate-caches";
+                "say what to do: inspect, revoke, list, stats, warm-up, invalidate-caches or migrate";
             Failure::misused(format_args!("{subcommands} (--help says more)")).told()
         }
         _ => {

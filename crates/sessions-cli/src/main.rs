@@ -1,8 +1,8 @@
 //! An operator's command over the tiers of a service: `sessions inspect`, `revoke`, `list`, `stats`,
-//! `warm-up` and `invalidate-caches`.
+//! `warm-up`, `invalidate-caches` and `migrate`.
 //!
-//! It opens the same tiers as a node of the service, but changes no schema, prunes nothing and
-//! serves nobody.
+//! It opens the same tiers as a node of the service, but prunes nothing and serves nobody. Only `migrate`
+//! changes the schema.
 //!
 //! | file | says |
 //! |---|---|
@@ -15,6 +15,7 @@
 //! | `stats.rs` | how much each tier holds |
 //! | `warm_up.rs`, `progress.rs` | fills Redis, and tells how far it has come |
 //! | `invalidate_caches.rs` | has all nodes forget what they cache |
+//! | `migrate.rs` | brings the tables to the newest version, or prints the SQL for it |
 //! | `output.rs` | what is printed, and how times and strangers' texts are |
 //! | `failure.rs` | why the command fails, and with which exit code |
 
@@ -23,6 +24,7 @@ mod failure;
 mod inspect;
 mod invalidate_caches;
 mod list;
+mod migrate;
 mod opening;
 mod output;
 mod progress;
@@ -72,6 +74,7 @@ async fn run(Cli { place, command }: Cli) -> Result<(), Failure> {
         Command::Stats(asked) => stats::run(&place, asked).await,
         Command::WarmUp(asked) => warm_up::run(&place, asked).await,
         Command::InvalidateCaches(asked) => invalidate_caches::run(&place, asked).await,
+        Command::Migrate(asked) => migrate::run(&place, asked).await,
     }
 }
 

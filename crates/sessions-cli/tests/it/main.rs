@@ -6,6 +6,7 @@ mod backups;
 mod inspect;
 mod invalidate_caches;
 mod list;
+mod migrate;
 mod revoke;
 mod stats;
 mod support;

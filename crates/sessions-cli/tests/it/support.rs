@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use session_core::{SecretKey, SessionId, TokenKeys};
 use testbed::{Database, Redis, SqliteFile};
-use tier_cache::{TierConfig, Tiers};
+use tier_cache::{StartError, TierConfig, Tiers};
 
 /// Makes of each async function that takes a [`Service`] two tests: on PostgreSQL and on SQLite.
 macro_rules! on_both {
@@ -103,6 +103,38 @@ impl Service {
         let mut config = self.config(None);
         config.fence.poll_interval = Duration::from_millis(50);
         Self::open(config).await
+    }
+
+    /// A node whose role might have no rights to change the tables.
+    pub(crate) async fn node_that_migrates_nothing(&self) -> Result<Node, StartError> {
+        let mut config = self.config(None);
+        config.cold.migrate = false;
+        let key = SecretKey::new(KEY).expect("it is long enough");
+        Tiers::open(config, TokenKeys::new(&key)).await
+    }
+
+    /// Another database of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        match &self.cold {
+            Cold::Postgres(_) => Self::on_postgres(),
+            Cold::Sqlite(_) => Self::on_sqlite(),
+        }
+    }
+
+    /// All that the database says of its tables, triggers and functions.
+    pub(crate) fn schema(&self) -> String {
+        match &self.cold {
+            Cold::Postgres(database) => {
+                let dump = database.run("pg_dump", &["--schema-only", "--no-comments"]);
+                // Newer ones begin and end with a random word.
+                let lines = dump.lines().filter(|line| !line.starts_with('\\'));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Cold::Sqlite(file) => file.sql(
+                "SELECT name, trim(replace(replace(sql, ' ', ''), char(10), '')) FROM sqlite_schema \
+                 WHERE name NOT LIKE '%diesel%' ORDER BY name",
+            ),
+        }
     }
 
     pub(crate) async fn node_within(&self, namespace: Option<&str>) -> Node {

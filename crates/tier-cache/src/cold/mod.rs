@@ -5,6 +5,8 @@
 
 mod existing;
 #[cfg(feature = "diesel")]
+mod migrations;
+#[cfg(feature = "diesel")]
 mod stats;
 mod store;
 
@@ -31,6 +33,9 @@ mod sqlite;
 mod target;
 
 pub use existing::existing;
+pub(crate) use existing::to_serve;
+#[cfg(feature = "diesel")]
+pub use migrations::{all_migrations, migrate, pending_migrations};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]

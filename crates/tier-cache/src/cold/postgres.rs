@@ -14,6 +14,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use futures_util::FutureExt as _;
 use tokio_postgres::config::TargetSessionAttrs;
 
+use super::existing;
 use super::listen::Listener;
 use super::replica::Replica;
 use super::sql::{Connections, Deadlines, Usable};
@@ -38,7 +39,7 @@ pub struct PostgresStore {
     /// A copy that takes cold reads, if there is one.
     pub(super) replica: Option<Arc<Replica>>,
     /// The schema that the tables are in, if not the connection's own.
-    namespace: Option<Namespace>,
+    pub(super) namespace: Option<Namespace>,
 }
 
 impl PostgresStore {
@@ -135,7 +136,8 @@ impl PostgresStore {
         &self.main.pool
     }
 
-    /// Brings the tables to the newest version. Several nodes may do so at once.
+    /// Brings the tables to the newest version. Several nodes may do so at once. Where nothing is to be
+    /// done, nothing is executed that needs more rights than a service has.
     ///
     /// # Errors
     ///
@@ -144,11 +146,12 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         /// Names the lock that nodes take in turn: "sessions" in ASCII.
         const LOCK: i64 = i64::from_be_bytes(*b"sessions");
+        if existing::postgres::missing(self).await?.names.is_empty() {
+            return Ok(());
+        }
         let namespace = self.namespace.clone();
-        let connection = self
-            .deadlines
-            .connected("migrate", self.main.pool.get())
-            .await?;
+        let connection = self.main.pool.get();
+        let connection = self.deadlines.connected("migrate", connection).await?;
         // Migrations speak a blocking dialect, so they get a thread; and the connection for good.
         let migrated = tokio::task::spawn_blocking(move || {
             let mut connection = AsyncConnectionWrapper::<_>::from(Object::take(connection));
@@ -156,26 +159,31 @@ impl PostgresStore {
                 connection.batch_execute(&format!(
                     "SET LOCAL statement_timeout = 0; \
                      SET LOCAL lock_timeout = 0; \
+                     SET LOCAL idle_in_transaction_session_timeout = 0; \
                      SELECT pg_advisory_xact_lock({LOCK});"
                 ))?;
-                if let Some(namespace) = namespace {
-                    connection.batch_execute(&create_schema(&namespace))?;
+                match namespace {
+                    Some(namespace) => connection.batch_execute(&create_schema(&namespace))?,
+                    None => connection.batch_execute(REFUSE_OTHER_SCHEMA)?,
                 }
+                connection.batch_execute(REFUSE_UNFIT_DATABASE)?;
                 connection
                     .run_pending_migrations(MIGRATIONS)
                     .map(drop)
                     .map_err(diesel::result::Error::QueryBuilderError)
             })
         });
-        match migrated.await {
-            Ok(result) => result.map_err(|error| StoreError::permanent("migrate", error)),
-            Err(ended) => Err(StoreError::transient("migrate", ended)),
-        }
+        let migrated = migrated
+            .await
+            .map_err(|ended| StoreError::transient("migrate", ended))?;
+        migrated.map_err(|error| {
+            let other_role = "`sessions migrate --print` prints the SQL, for another role to run";
+            StoreError::permanent("migrate", format_args!("{error}; {other_role}"))
+        })
     }
 }
 
-/// Makes the schema where it is missing, for which one needs a permission; and sees to it that it is
-/// the one in use: a pooler may have dropped what the connection asked for.
+/// Makes the schema where it is missing, for which one needs a permission.
 fn create_schema(namespace: &Namespace) -> String {
     format!(
         "DO $$ BEGIN \
@@ -186,10 +194,38 @@ fn create_schema(namespace: &Namespace) -> String {
                  RAISE EXCEPTION 'cold.namespace: the role % may not use the schema {namespace}: \
                      GRANT USAGE, CREATE ON SCHEMA \"{namespace}\" TO it', current_user; \
              END IF; \
-             IF current_schema() IS DISTINCT FROM '{namespace}' THEN \
-                 RAISE EXCEPTION 'cold.namespace: the connection uses the schema %, not {namespace}: \
-                     a pooler before the server must pass on the startup parameter options', current_schema(); \
-             END IF; \
          END $$"
     )
 }
+
+/// Tables that a setting of the role or the database leads to, which is not used, are not to be made anew
+/// elsewhere: all would be logged out.
+const REFUSE_OTHER_SCHEMA: &str = "DO $$ DECLARE elsewhere text; BEGIN \
+    SELECT nspname INTO elsewhere FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+        WHERE relname = 'session_history' AND to_regclass('session_history') IS NULL AND EXISTS (\
+            SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting \
+            WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+                AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)) \
+                AND setting LIKE 'search_path=%' AND setting ~ ('\\m' || nspname || '\\M')) \
+        LIMIT 1; \
+    IF FOUND THEN \
+        RAISE EXCEPTION 'cold.url: the tables of sessions are in the schema %, to which only the setting search_path \
+            of the role or the database leads, which is not used: write ?options=-c%%20search_path%%3D% into the URL', \
+            elsewhere, elsewhere; \
+    END IF; \
+END $$";
+
+const REFUSE_UNFIT_DATABASE: &str = "DO $$ BEGIN \
+    IF current_setting('server_encoding') <> 'UTF8' THEN \
+        RAISE EXCEPTION 'the database % has the encoding %, which lacks letters that people use: name one in cold.url that \
+            was created with ENCODING ''UTF8'' TEMPLATE template0', current_database(), current_setting('server_encoding'); \
+    END IF; \
+    IF current_schema() IS NULL THEN \
+        RAISE EXCEPTION 'no schema of the search path % exists: CREATE SCHEMA, or name another by \
+            ?options=-c%%20search_path%%3D... in cold.url', current_setting('search_path'); \
+    END IF; \
+    IF NOT has_schema_privilege(current_schema(), 'CREATE') THEN \
+        RAISE EXCEPTION 'the role % may not make tables in the schema %: GRANT CREATE ON SCHEMA % TO it, or have another \
+            role migrate', current_user, current_schema(), current_schema(); \
+    END IF; \
+END $$";

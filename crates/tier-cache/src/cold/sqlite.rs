@@ -124,15 +124,9 @@ impl SqliteStore {
     /// nothing.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let (pool, file) = (self.main.pool.clone(), self.file.clone());
-        let deadlines = self.deadlines;
+        let (deadlines, store) = (self.deadlines, self.clone());
         in_task("migrate", async move {
-            let begun = {
-                let file = file.clone();
-                tokio::task::spawn_blocking(move || file.begin_run(deadlines.connect))
-            };
-            begun
-                .await
-                .map_err(|ended| StoreError::transient("migrate", ended))??;
+            store.begin_run().await?;
             let mut connection = deadlines.connected("migrate", pool.get()).await?;
             let migrated = connection.spawn_blocking(move |connection| {
                 connection.immediate_transaction(|connection| {
@@ -151,6 +145,15 @@ impl SqliteStore {
                 .map_err(|error| StoreError::permanent("migrate", error))
         })
         .await
+    }
+
+    /// Begins a new lineage if no other node runs, and counts this one among those that run.
+    pub(super) async fn begin_run(&self) -> Result<(), StoreError> {
+        let (file, patience) = (self.file.clone(), self.deadlines.connect);
+        let begun = tokio::task::spawn_blocking(move || file.begin_run(patience));
+        begun
+            .await
+            .map_err(|ended| StoreError::transient("open", ended))?
     }
 }
 

@@ -184,6 +184,9 @@ pub struct ColdConfig {
     pub statement_timeout: Duration,
     /// PEM file of the authority that signed the server's certificate. Default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// Whether a node that starts brings the tables to the newest version. With `false` it starts only if
+    /// they are, and needs no rights to change them; see the command `sessions migrate`. Default `true`.
+    pub migrate: bool,
     /// How often each node removes what nobody needs any more. Default `10m`.
     #[serde(with = "duration")]
     pub prune_interval: Duration,
@@ -212,6 +215,7 @@ impl Default for ColdConfig {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(2),
             ca_file: None,
+            migrate: true,
             prune_interval: Duration::from_secs(10 * 60),
             expired_retention: Duration::from_secs(7 * 24 * 60 * 60),
             tombstone_retention: Duration::from_secs(24 * 60 * 60),
@@ -363,6 +367,7 @@ impl fmt::Debug for ColdConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("ca_file", &self.ca_file)
+            .field("migrate", &self.migrate)
             .field("prune_interval", &self.prune_interval)
             .field("expired_retention", &self.expired_retention)
             .field("tombstone_retention", &self.tombstone_retention)

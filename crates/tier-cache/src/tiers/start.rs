@@ -174,9 +174,13 @@ impl<D: SessionData> TiersBuilder<D> {
     }
 }
 
-/// The bundled store that the URL names, with its tables at the newest version.
+/// The bundled store that the URL names, with its tables at the newest version: brought there, or refused
+/// if they are not.
 async fn open_store(config: &TierConfig) -> Result<Arc<dyn ColdStore>, StartError> {
     let cold = &config.cold;
+    if !cold.migrate {
+        return Ok(crate::cold::to_serve(cold).await?);
+    }
     match cold.url.split_once(':').map_or("", |(scheme, _)| scheme) {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {

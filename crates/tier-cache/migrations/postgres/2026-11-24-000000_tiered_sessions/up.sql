@@ -233,7 +233,7 @@ CREATE TRIGGER users_touch_sessions AFTER UPDATE ON users
 -- not told of, since nobody can hold them. What it costs: transactions that notify commit one after
 -- the other, in the whole server, and cannot be prepared (PREPARE TRANSACTION).
 -- So `sessions.notify = off` switches it off, for whom it is set: for a transaction (SET LOCAL), for a
--- role (ALTER ROLE … SET), for new connections to a database (ALTER DATABASE … SET).
+-- role (ALTER ROLE ... SET), for new connections to a database (ALTER DATABASE ... SET).
 CREATE FUNCTION sessions_notify() RETURNS trigger
     LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,0 +1,191 @@
+//! Why a database cannot be used at the start, and what to do about it.
+
+use testbed::Cluster;
+use tier_cache::cold::PostgresStore;
+use tier_cache::{ColdConfig, StoreError};
+
+use crate::cold::config;
+use crate::support::Cold;
+
+/// Why a service does not start.
+async fn refused(config: &ColdConfig) -> StoreError {
+    match PostgresStore::open(config) {
+        Ok(store) => store.migrate().await.unwrap_err(),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+fn says(error: &StoreError, parts: &[&str]) {
+    let text = error.to_string();
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+/// The last part of a URL's authority and path replaced.
+fn instead(url: &str, from: &str, to: &str) -> String {
+    assert!(url.contains(from), "{url}");
+    url.replace(from, to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_is_told_with_a_remedy() {
+    let cluster = Cluster::builder().tcp().password("s3cret").start();
+    let cold = Cold::Postgres(cluster.database());
+    let Cold::Postgres(database) = &cold else {
+        unreachable!()
+    };
+    let right = config(&cold);
+    assert!(right.url.contains("s3cret"));
+
+    let mut wrong = right.clone();
+    wrong.url = instead(&right.url, ":s3cret@", ":s3cretly@");
+    let error = refused(&wrong).await;
+    says(
+        &error,
+        &[
+            "password authentication failed",
+            "check the user and the password in cold.url",
+        ],
+    );
+    assert!(!error.transient && !error.reached && error.is_unavailable());
+
+    wrong.url = instead(&right.url, database.name(), "nobodys");
+    let error = refused(&wrong).await;
+    says(
+        &error,
+        &["database \"nobodys\" does not exist", "or create it"],
+    );
+    assert!(!error.transient);
+
+    // That may pass.
+    wrong.url = format!(
+        "{}&connect_timeout=1",
+        instead(&right.url, "127.0.0.1:", "127.0.0.1:1,127.0.0.1:")
+    );
+    PostgresStore::open(&wrong)
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+    wrong.url = "postgres://app:s3cret@127.0.0.1:1/app".into();
+    let error = refused(&wrong).await;
+    says(&error, &["connect"]);
+    assert!(error.transient);
+}
+
+/// A name, or an address, of this machine that is not known to be of this machine is as good as another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_may_be_elsewhere_is_not_spoken_to_in_the_clear() {
+    let cluster = Cluster::builder().tcp().password("s3cret").start();
+    let cold = Cold::Postgres(cluster.database());
+    let mut config = config(&cold);
+    let here = config.url.clone();
+    let without_mode: String = here.split("?sslmode=").take(1).collect();
+    for (url, is_served) in [
+        (without_mode.clone(), true),
+        (format!("{without_mode}?hostaddr=127.0.0.1"), true),
+        (format!("{without_mode}?hostaddr=::ffff:127.0.0.1"), false),
+        (
+            format!("{without_mode}?hostaddr=::ffff:127.0.0.1&sslmode=prefer"),
+            false,
+        ),
+        (
+            format!("{without_mode}?hostaddr=::ffff:127.0.0.1&sslmode=disable"),
+            true,
+        ),
+        (format!("{without_mode}?sslmode=verify-full"), false),
+    ] {
+        config.url = url;
+        match is_served {
+            true => PostgresStore::open(&config)
+                .unwrap()
+                .migrate()
+                .await
+                .unwrap(),
+            false => says(
+                &refused(&config).await,
+                &[
+                    "server does not support TLS",
+                    "write sslmode=disable in cold.url",
+                ],
+            ),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_vouched_for_is_told_with_a_remedy() {
+    let cluster = Cluster::builder().tls().start();
+    let cold = Cold::Postgres(cluster.database());
+    let mut config = config(&cold);
+    config.ca_file = None;
+    let error = refused(&config).await;
+    says(&error, &["invalid peer certificate", "set cold.ca_file"]);
+    config.ca_file = Some(cluster.ca_file().to_owned());
+    config.url = instead(&config.url, "sslmode=require", "sslmode=verify-full");
+    PostgresStore::open(&config)
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+}
+
+/// It would take some letters only, and fail at the first login with another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_encoding_is_refused() {
+    let cold = Cold::postgres();
+    let Cold::Postgres(database) = &cold else {
+        unreachable!()
+    };
+    let latin = format!("{}_latin1", database.name());
+    cold.sql(&format!(
+        "CREATE DATABASE {latin} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    ));
+    let mut config = config(&cold);
+    config.url = instead(&config.url, database.name(), &latin);
+    let error = refused(&config).await;
+    says(&error, &[&latin, "the encoding LATIN1", "ENCODING 'UTF8'"]);
+    cold.sql(&format!("DROP DATABASE {latin} WITH (FORCE)"));
+}
+
+/// As in PostgreSQL 15 and newer, where nobody may make tables in the schema `public`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_rights_starts_where_nothing_is_to_migrate() {
+    let cold = Cold::postgres();
+    let Cold::Postgres(database) = &cold else {
+        unreachable!()
+    };
+    let role = format!("app_{}", database.name());
+    cold.sql(&format!(
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE {role} LOGIN"
+    ));
+    let owner = config(&cold);
+    let mut config = owner.clone();
+    config.url = instead(&owner.url, "postgres@", &format!("{role}@"));
+    let error = refused(&config).await;
+    says(
+        &error,
+        &[
+            "may not make tables in the schema public",
+            "GRANT CREATE ON SCHEMA public",
+            "sessions migrate --print",
+        ],
+    );
+    PostgresStore::open(&owner)
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+    cold.sql(&format!(
+        "GRANT SELECT ON __diesel_schema_migrations TO {role}"
+    ));
+    PostgresStore::open(&config)
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+    cold.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
