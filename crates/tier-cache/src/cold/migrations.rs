@@ -24,12 +24,14 @@ macro_rules! migrations {
 const POSTGRES: &[Migration] = migrations!("postgres":
     "2026-11-24-000000_tiered_sessions"
     "2026-11-30-000000_histories"
+    "2026-11-30-000001_accounts"
 );
 
 #[cfg(feature = "sqlite")]
 const SQLITE: &[Migration] = migrations!("sqlite":
     "2026-11-24-000000_tiered_sessions"
     "2026-11-30-000000_histories"
+    "2026-11-30-000001_accounts"
 );
 
 /// Brings the tables that `config.url` and `config.namespace` name to the newest version, as a service does

@@ -1,5 +1,6 @@
 //! The tiers against real servers: PostgreSQL, SQLite and Redis, each test with its own.
 
+mod accounts;
 mod audit;
 mod cancellation;
 mod cold;

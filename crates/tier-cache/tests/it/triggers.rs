@@ -184,20 +184,18 @@ async fn sqlite_numbers_a_user_that_is_replaced() {
     let cold = &service.cold;
     let ada = cold.add_user("ada");
     let id = session(&service, ada).await;
-    for (n, replace) in [
-        format!("({ada}, 'ada@example.com', 'ada', 0)"),
+    for replace in [
         format!("({ada}, 'new@example.com', 'ada', 1)"),
+        // Which also ends the session.
+        format!("({ada}, 'new@example.com', 'ada', 0)"),
         // The row of that name goes, and with it the user of the session.
         format!("({}, 'other@example.com', 'ada', 1)", ada + 1),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let mark = mark_of(cold, id);
+    ] {
+        let (version, mark) = (cold.version(id), mark_of(cold, id));
         cold.sql(&format!(
             "INSERT OR REPLACE INTO users (id, email, username, is_active) VALUES {replace}"
         ));
-        assert_eq!(cold.version(id), n as i64 + 2, "{replace}");
+        assert!(cold.version(id) > version, "{replace}");
         assert!(mark_of(cold, id) > mark, "{replace}");
     }
 }

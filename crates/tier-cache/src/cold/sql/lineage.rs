@@ -58,7 +58,9 @@ macro_rules! missing {
             UNION ALL SELECT 'sessions_keep_others' UNION ALL SELECT 'sessions_number_insert' \
             UNION ALL SELECT 'sessions_number_update' UNION ALL SELECT 'sessions_leave_tombstone' \
             UNION ALL SELECT 'session_tombstones_stay' UNION ALL SELECT 'session_tombstones_keep' \
-            UNION ALL SELECT 'users_touch_sessions' UNION ALL SELECT 'users_replace' \
+            UNION ALL SELECT 'users_touch_sessions' \
+            UNION ALL SELECT 'users_end_sessions' UNION ALL SELECT 'users_begin_inactive' \
+            UNION ALL SELECT 'sessions_begin_inactive' UNION ALL SELECT 'sessions_become_inactive' UNION ALL SELECT 'users_replace' \
             UNION ALL SELECT 'users_replace_others' UNION ALL SELECT 'users_delete_sessions' \
             UNION ALL SELECT 'session_history_begin' UNION ALL SELECT 'session_history_goes_on' \
             UNION ALL SELECT 'session_history_stays') AS wanted \
