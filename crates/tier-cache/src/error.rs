@@ -14,6 +14,10 @@ pub enum Refusal {
     /// What the client sent is no token of this service: garbled, oversized, or not ours.
     #[error("the token is not one of this service")]
     Malformed,
+    /// One place, as the cookie, shows several tokens, and no other place shows one.
+    /// Nothing says which of them is the client's own.
+    #[error("the request shows several different tokens in one place")]
+    Ambiguous,
     /// Its MAC does not match: forged, or signed by a key that is no longer accepted.
     #[error("the token's signature is not accepted")]
     Forged,

@@ -104,6 +104,8 @@ pub enum Reason {
     Binding,
     /// Not a token of this service.
     Malformed,
+    /// Several different tokens in one place.
+    Ambiguous,
     /// A signature that is not accepted.
     Forged,
     /// No such session.
@@ -125,6 +127,7 @@ impl From<&Refusal> for Option<Reason> {
     fn from(refusal: &Refusal) -> Self {
         Some(match refusal {
             Refusal::Malformed => Reason::Malformed,
+            Refusal::Ambiguous => Reason::Ambiguous,
             Refusal::Forged => Reason::Forged,
             Refusal::Unknown => Reason::Unknown,
             Refusal::Replaced => Reason::Replaced,

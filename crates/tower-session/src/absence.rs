@@ -41,6 +41,9 @@ impl Absence {
             Self::Refused(refusal) if refusal.is_unavailable() => {
                 format!("{refusal}: try again in a moment, with the same token")
             }
+            Self::Refused(refusal @ Refusal::Ambiguous) => {
+                format!("{refusal}: log out, which ends and removes them, then log in again")
+            }
             Self::Refused(refusal) => format!("{refusal}: log in again"),
             Self::StepUp(step_up) => step_up.message(),
         }

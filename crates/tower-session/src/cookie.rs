@@ -246,6 +246,35 @@ impl SessionCookie {
         header(&cookie)
     }
 
+    /// The values of `Set-Cookie` headers that take cookies of this name away wherever the
+    /// attributes tell that there may be one: at this cookie's own place, which comes first, and at
+    /// those that it would have without its domain, its path, or `Partitioned`.
+    pub(crate) fn clear_everywhere(&self) -> Vec<HeaderValue> {
+        let mut places = vec![(&self.domain, &*self.path, self.partitioned)];
+        for domain in [&self.domain, &None] {
+            for path in [&*self.path, "/"] {
+                for partitioned in [self.partitioned, false] {
+                    let place = (domain, path, partitioned);
+                    if !places.contains(&place) {
+                        places.push(place);
+                    }
+                }
+            }
+        }
+        let clear = |(domain, path, partitioned): (&Option<Box<str>>, &str, bool)| {
+            let mut cookie = self.bare(String::new());
+            cookie.set_max_age(Duration::ZERO);
+            cookie.set_path(path.to_owned());
+            cookie.set_partitioned(partitioned);
+            match domain {
+                Some(domain) => cookie.set_domain(&**domain),
+                None => cookie.unset_domain(),
+            }
+            header(&cookie)
+        };
+        places.into_iter().map(clear).collect()
+    }
+
     /// Name and place, by which browsers tell cookies apart, and what guards it.
     fn bare(&self, value: String) -> Cookie<'_> {
         let mut cookie = Cookie::build((self.name(), value))

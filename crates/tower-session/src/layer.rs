@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue};
 use tier_cache::{SessionData, Strictness, Tiers};
 use tower_layer::Layer;
 
@@ -99,7 +99,7 @@ use crate::step_up::Demand;
 /// # }
 /// ```
 pub struct SessionLayer<D: SessionData> {
-    shared: Spread<Shared<D>>,
+    pub(crate) shared: Spread<Shared<D>>,
 }
 
 /// What the layer and all services made by it share.
@@ -115,6 +115,8 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) cookie: SessionCookie,
     /// The cookie's name, put together once.
     pub(crate) cookie_name: Box<str>,
+    /// As which it was written in the past.
+    pub(crate) former_cookies: Arc<[SessionCookie]>,
     pub(crate) removes_refused: bool,
 }
 
@@ -135,6 +137,7 @@ impl<D: SessionData> SessionLayer<D> {
             demand: Demand::default(),
             cookie_name: cookie.name().into(),
             cookie,
+            former_cookies: [].into(),
             removes_refused: true,
             tiers,
         };
@@ -142,7 +145,9 @@ impl<D: SessionData> SessionLayer<D> {
     }
 
     /// Takes the token from these places, in this order: the first in which a request shows
-    /// something decides, even if that is refused.
+    /// something decides, even if that is refused. A place that shows several tokens that differ
+    /// decides only if no later one shows anything: the request is then refused as
+    /// [`Refusal::Ambiguous`](tier_cache::Refusal::Ambiguous).
     ///
     /// With none at all the layer looks for no session, and only writes the cookies that handlers
     /// ask for, as a login wants it.
@@ -327,12 +332,28 @@ impl<D: SessionData> SessionLayer<D> {
         })
     }
 
+    /// Removes also cookies that an earlier release wrote like this, with another path, domain or
+    /// name, whenever a handler removes the cookie by [`CookieChange::clear`]. So a client that has
+    /// both does not stay logged in by the former one.
+    ///
+    /// Call it once for each former cookie. The cookie's own attributes need no such call: what it
+    /// would be without its `Domain`, its `Path` or `Partitioned` is removed in any case.
+    ///
+    /// [`CookieChange::clear`]: crate::CookieChange::clear
+    #[must_use]
+    pub fn former_cookie(self, cookie: SessionCookie) -> Self {
+        self.with(|shared| {
+            let former = shared.former_cookies.iter().cloned();
+            shared.former_cookies = former.chain([cookie]).collect();
+        })
+    }
+
     /// Leaves a cookie with the client although its session is over, or never was.
     ///
     /// Without this the layer removes such a cookie on the way out, unless the response sets one
     /// or may be stored by a shared cache. It stays in any case while no tier can decide; when
     /// its token was replaced by a newer one, which the client may have got meanwhile; and where
-    /// a request shows several of the name: the one that would be left may be somebody else's.
+    /// a request shows several of the name that differ: the one that would be left may be somebody else's.
     #[must_use]
     pub fn keep_refused_cookies(self) -> Self {
         self.with(|shared| shared.removes_refused = false)
@@ -352,6 +373,21 @@ impl<D: SessionData> SessionLayer<D> {
         Self {
             shared: Spread::new(one),
         }
+    }
+}
+
+impl<D: SessionData> Shared<D> {
+    /// The values of `Set-Cookie` headers that take the cookie away wherever it may be; that of its
+    /// present place first.
+    pub(crate) fn clear_everywhere(&self) -> Vec<HeaderValue> {
+        let cookies = [&self.cookie].into_iter().chain(&*self.former_cookies);
+        let mut headers: Vec<HeaderValue> = Vec::new();
+        for header in cookies.flat_map(SessionCookie::clear_everywhere) {
+            if !headers.contains(&header) {
+                headers.push(header);
+            }
+        }
+        headers
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Shown {
     Resigned(Box<Token>),
     /// With something that is refused, and always will be.
     Refused,
+    /// Several times, with values that differ.
+    Several,
 }
 
 impl<D: SessionData> Outbound<D> {
@@ -87,14 +89,23 @@ impl<D: SessionData> Outbound<D> {
             return;
         }
         if let Some(CookieChange(change)) = change {
-            let cookie = match change {
+            let cookies = match change {
                 Change::Set { token, until } => {
                     let now = self.shared.tiers.now().wall;
-                    self.shared.cookie.set(&token, until, now)
+                    let set = self.shared.cookie.set(&token, until, now);
+                    let mut cookies = vec![set];
+                    if matches!(shown, Shown::Several) {
+                        // With the others left, the new one would be refused for them.
+                        let everywhere = self.shared.clear_everywhere();
+                        cookies.extend(everywhere.into_iter().skip(1));
+                    }
+                    cookies
                 }
-                Change::Clear => self.shared.cookie.clear(),
+                Change::Clear => self.shared.clear_everywhere(),
             };
-            add(response.headers_mut(), cookie);
+            for cookie in cookies {
+                add(response.headers_mut(), cookie);
+            }
         } else if let Some(cookie) = self.unasked(shown)
             && takes_unasked(response.headers(), &self.shared.cookie_name)
         {
@@ -106,7 +117,7 @@ impl<D: SessionData> Outbound<D> {
     fn unasked(&self, shown: Shown) -> Option<HeaderValue> {
         let shared = &self.shared;
         match shown {
-            Shown::Nothing | Shown::Asked => None,
+            Shown::Nothing | Shown::Asked | Shown::Several => None,
             Shown::Refused => shared.removes_refused.then(|| shared.cookie.clear()),
             // The handler may have ended the session, or another request refreshed it.
             Shown::Resigned(token) => {

@@ -12,6 +12,7 @@ use crate::future::{Finding, ResponseFuture};
 use crate::layer::Shared;
 use crate::outbound::{Outbound, Shown};
 use crate::session::Session;
+use crate::source;
 use crate::spread::{Apart, Spread};
 
 /// Middleware made by [`SessionLayer`](crate::SessionLayer).
@@ -184,12 +185,12 @@ fn look_up<D: SessionData, B>(
             barred => barred,
         },
     };
-    let mut sources = shared.sources.iter();
-    let found = sources.find_map(|source| Some((source, source.find(headers, extensions)?)));
+    let found = source::find(&shared.sources, headers, extensions);
     let shown = match (&found, outer) {
         (Some((source, _)), _) if !source.is_cookie(&shared.cookie_name) => Shown::Nothing,
         (Some((_, Ok(Credential::Token(_)))), None) => Shown::Asked,
-        (Some((source, Err(_))), None) if !source.shows_several(headers) => Shown::Refused,
+        (Some((_, Err(Refusal::Ambiguous))), _) => Shown::Several,
+        (Some((_, Err(_))), None) => Shown::Refused,
         // What an outer layer accepted is ours to judge only if it did so for this cookie.
         (Some((_, Ok(Credential::Token(token)))), Some(_))
             if ours.is_some_and(|session| session.id() == token.id()) =>

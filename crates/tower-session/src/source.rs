@@ -25,14 +25,17 @@ type FindKey = dyn Fn(&HeaderMap, &Extensions) -> Option<Key> + Send + Sync;
 impl Source {
     /// The cookie of this name.
     ///
-    /// A request with several cookies of the name is refused: one of them was set by someone
-    /// else, and nothing says which (RFC 6265bis §5.8.3 leaves the order to the client).
+    /// Several cookies of the name count as one if their values are equal. If they differ, one of
+    /// them was set by someone else, and nothing says which (RFC 6265bis §5.8.3 leaves the order to
+    /// the client): then the layer asks the next source, and refuses the request as
+    /// [`Refusal::Ambiguous`] if none shows a token.
     pub fn cookie(name: impl Into<Box<str>>) -> Self {
         Self(Place::Cookie(name.into()))
     }
 
     /// The header `Authorization: Bearer <token>` (RFC 6750 §2.1). Other schemes are left to
-    /// others.
+    /// others. Several `Authorization` headers are never one, even if they are equal: no client may
+    /// send them (RFC 9110 §5.3). The layer then asks the next source.
     pub fn bearer() -> Self {
         Self(Place::Bearer)
     }
@@ -65,7 +68,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Malformed`] for what is no access token of ours, and for several at once.
+    /// [`Refusal::Malformed`] for what is no access token of ours; [`Refusal::Ambiguous`] for
+    /// several that differ.
     pub fn find(
         &self,
         headers: &HeaderMap,
@@ -78,7 +82,8 @@ impl Source {
     }
 
     /// The same, no further looked at than to see whether it may be an access token: `None` if
-    /// nothing is shown here, `Some(None)` if it is for [`find`](Self::find) to say what.
+    /// nothing is shown here, or several that differ; `Some(None)` if it is for
+    /// [`find`](Self::find) to say what.
     pub(crate) fn written<'h>(
         &'h self,
         headers: &'h HeaderMap,
@@ -90,31 +95,92 @@ impl Source {
         };
         match quick {
             Some(token) => Some(Some(token)),
-            None => Some(self.text(headers)?.ok().and_then(WrittenToken::access)),
+            None => Some(WrittenToken::access(self.text(headers)?.ok()?)),
         }
     }
 
-    /// What stands in the headers here; several are refused.
+    /// What stands in the headers here; several that differ are refused.
     pub(crate) fn text<'h>(&'h self, headers: &'h HeaderMap) -> Option<Result<&'h [u8], Refusal>> {
         Some(match &self.0 {
-            Place::Cookie(name) => only_cookie(headers, name)?,
-            Place::Bearer => match only(headers.get_all(AUTHORIZATION).iter())? {
-                Ok(value) => Ok(bearer(value.as_bytes())?),
-                Err(several) => Err(several),
-            },
+            Place::Cookie(name) => {
+                let mut values = cookies(headers, name);
+                let first = values.next()?;
+                match values.all(|other| other == first) {
+                    true => Ok(first),
+                    false => Err(Refusal::Ambiguous),
+                }
+            }
+            Place::Bearer => {
+                let mut values = headers.get_all(AUTHORIZATION).iter();
+                match (values.next()?, values.next()) {
+                    (value, None) => Ok(bearer(value.as_bytes())?),
+                    _ => Err(Refusal::Ambiguous),
+                }
+            }
             Place::Custom(_) => return None,
         })
+    }
+
+    /// Everything that is shown here, whether or not it differs; what is no access token is left
+    /// out.
+    fn find_all(&self, headers: &HeaderMap, extensions: &Extensions) -> Vec<Credential> {
+        let texts: Vec<&[u8]> = match &self.0 {
+            Place::Cookie(name) => cookies(headers, name).collect(),
+            Place::Bearer => {
+                let values = headers.get_all(AUTHORIZATION).iter();
+                values
+                    .filter_map(|value| bearer(value.as_bytes()))
+                    .collect()
+            }
+            Place::Custom(find) => {
+                return find(headers, extensions)
+                    .map(Into::into)
+                    .into_iter()
+                    .collect();
+            }
+        };
+        texts
+            .into_iter()
+            .filter_map(|text| token(text).ok())
+            .collect()
     }
 
     /// Whether it is the cookie of this name.
     pub(crate) fn is_cookie(&self, name: &str) -> bool {
         matches!(&self.0, Place::Cookie(own) if **own == *name)
     }
+}
 
-    /// Whether a request shows several cookies here.
-    pub(crate) fn shows_several(&self, headers: &HeaderMap) -> bool {
-        matches!(&self.0, Place::Cookie(name) if matches!(only_cookie(headers, name), Some(Err(_))))
+/// What a request shows, and where: in the first source that shows something, but for sources that
+/// show several that differ, which decide only if no other shows anything.
+pub(crate) fn find<'s>(
+    sources: &'s [Source],
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Option<(&'s Source, Result<Credential, Refusal>)> {
+    let mut ambiguous = None;
+    for source in sources {
+        match source.find(headers, extensions) {
+            None => {}
+            Some(Err(Refusal::Ambiguous)) => {
+                ambiguous.get_or_insert(source);
+            }
+            Some(found) => return Some((source, found)),
+        }
     }
+    ambiguous.map(|source| (source, Err(Refusal::Ambiguous)))
+}
+
+/// Everything that a request shows anywhere.
+pub(crate) fn find_all(
+    sources: &[Source],
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Vec<Credential> {
+    let all = sources
+        .iter()
+        .flat_map(|source| source.find_all(headers, extensions));
+    all.collect()
 }
 
 impl fmt::Debug for Source {
@@ -127,33 +193,20 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The one item; several are refused.
-fn only<T>(mut items: impl Iterator<Item = T>) -> Option<Result<T, Refusal>> {
-    let first = items.next()?;
-    Some(match items.next() {
-        None => Ok(first),
-        Some(_) => Err(Refusal::Malformed),
-    })
-}
-
-/// The value of the one cookie of a name; several are refused. Read as bytes: another cookie, set by
-/// who knows whom, may be no UTF-8.
-fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<&'h [u8], Refusal>> {
-    let mut only = None;
-    for header in headers.get_all(&COOKIE) {
+/// The values of the cookies of a name. Read as bytes: another cookie, set by who knows whom, may be
+/// no UTF-8.
+fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    let headers = headers.get_all(&COOKIE).iter();
+    headers.flat_map(move |header| {
         let mut rest = Some(header.as_bytes());
-        while let Some(pairs) = rest {
+        let pairs = std::iter::from_fn(move || {
+            let pairs = rest?;
             let end = memchr(b';', pairs);
             rest = end.map(|end| &pairs[end + 1..]);
-            let pair = &pairs[..end.unwrap_or(pairs.len())];
-            if let Some(value) = value_of(pair, name)
-                && only.replace(value).is_some()
-            {
-                return Some(Err(Refusal::Malformed));
-            }
-        }
-    }
-    only.map(Ok)
+            Some(&pairs[..end.unwrap_or(pairs.len())])
+        });
+        pairs.filter_map(move |pair| value_of(pair, name))
+    })
 }
 
 /// What may be a token in a cookie of this name that is all that the request shows. If there is more

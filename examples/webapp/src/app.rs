@@ -14,7 +14,6 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
-use tower_session::SessionLayer;
 
 use crate::api::{self, Api, error};
 use crate::cli::Policy;
@@ -29,7 +28,7 @@ const BODY_MAX: usize = 32 * 1024;
 const LOGIN_MAX: usize = 4 * 1024;
 
 pub(crate) fn router(api: Api, policy: Policy) -> Router {
-    let sessions = SessionLayer::new(api.tiers().clone());
+    let sessions = api.sessions().clone();
     let bound = match policy.bind_user_agent {
         true => sessions.clone().binding(api::device::same_browser),
         false => sessions.clone(),

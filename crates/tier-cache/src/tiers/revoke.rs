@@ -56,6 +56,16 @@ impl Receipt {
         }
     }
 
+    /// Both revocations as one: it is settled when both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            effective_at: self.effective_at.max(other.effective_at),
+            revoked: self.revoked + other.revoked,
+            clock: self.clock,
+        }
+    }
+
     /// How many sessions were active until then; also those whose time was over, if they had not been
     /// removed yet.
     pub fn revoked(&self) -> u64 {

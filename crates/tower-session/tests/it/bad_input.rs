@@ -40,9 +40,12 @@ async fn whatever_is_no_token_of_ours_is_a_401_and_causes_no_io() {
         bad.push(bearer(value));
     }
     // Which of two is the client's own?
-    let twice = [pair(valid.as_bytes()), pair(valid.as_bytes())];
-    bad.push(vec![("cookie", twice.join(&b"; "[..]))]);
-    bad.push(twice.into_iter().map(|pair| ("cookie", pair)).collect());
+    let other = bed.guest().await.access.expose().to_string();
+    for other in [other.as_str(), "", "x"] {
+        let two = [pair(valid.as_bytes()), pair(other.as_bytes())];
+        bad.push(vec![("cookie", two.join(&b"; "[..]))]);
+        bad.push(two.into_iter().map(|pair| ("cookie", pair)).collect());
+    }
     let twice = [bearer(valid.as_bytes()), bearer(valid.as_bytes())];
     bad.push(twice.concat());
     bad.push(vec![("authorization", b"Bearer".to_vec())]);
@@ -78,7 +81,7 @@ async fn a_good_token_is_found_among_strange_company() {
     let mut service = SessionLayer::new(bed.tiers.clone()).layer(service_fn(inner));
     let valid = issued.access.expose().to_string();
     let name = SessionCookie::NAME;
-    let good: [Headers; 7] = [
+    let good: [Headers; 9] = [
         vec![("cookie", format!("a=b; {name}={valid}; c=d").into_bytes())],
         vec![("cookie", format!("{name}=\"{valid}\"").into_bytes())],
         vec![("cookie", format!("; ;;{name} = {valid} ;").into_bytes())],
@@ -91,6 +94,12 @@ async fn a_good_token_is_found_among_strange_company() {
             ("cookie", format!("{name}={valid}").into_bytes()),
         ],
         vec![("authorization", format!("bEARER   {valid} ").into_bytes())],
+        // Twice the same says nothing else.
+        vec![(
+            "cookie",
+            format!("{name}={valid}; a=b; {name}=\"{valid}\"").into_bytes(),
+        )],
+        vec![("cookie", format!("{name}={valid}").into_bytes()); 3],
         // Another scheme is somebody else's; the cookie is ours.
         vec![
             ("authorization", b"Basic YTpi".to_vec()),

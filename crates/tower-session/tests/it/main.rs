@@ -9,5 +9,6 @@ mod known;
 mod layer;
 mod outbound;
 mod rotation;
+mod several;
 mod step_up;
 mod support;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tower_session::{
@@ -97,22 +98,24 @@ pub(crate) async fn refresh(
     Ok(tokens(&issued))
 }
 
-/// `POST /logout`
+/// `POST /logout`: out of each session that the request shows, also where it shows several and so
+/// has none.
 pub(crate) async fn logout(
     State(api): State<Api>,
     session: Result<Session<Data>, SessionRejection>,
+    parts: Parts,
 ) -> Result<Response, ApiError> {
     let clear = CookieChange::clear();
-    match session {
-        Ok(session) => {
-            let receipt = api.tiers().revoke(session.id()).await?;
-            Ok((clear, revoked(&receipt)).into_response())
-        }
+    let ended = api.sessions().log_out(&parts.headers, &parts.extensions);
+    match (ended.await?, session) {
+        (Some(receipt), _) => Ok((clear, revoked(&receipt)).into_response()),
         // Out already; the cookie goes too.
-        Err(rejection) if rejection.status() == StatusCode::UNAUTHORIZED => {
+        (None, Err(rejection)) if rejection.status() == StatusCode::UNAUTHORIZED => {
             Ok((clear, rejection).into_response())
         }
-        Err(undecided) => Err(undecided.into()),
+        (None, Err(undecided)) => Err(undecided.into()),
+        // It ended meanwhile.
+        (None, Ok(_)) => Err(Refusal::Revoked.into()),
     }
 }
 

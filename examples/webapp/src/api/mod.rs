@@ -13,7 +13,7 @@ pub(crate) mod sessions;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tower_session::Tiers;
+use tower_session::{SessionLayer, Tiers};
 
 use crate::accounts::Accounts;
 use crate::activity::Activity;
@@ -27,6 +27,7 @@ pub(crate) struct Api(Arc<Parts>);
 
 struct Parts {
     tiers: Tiers<Data>,
+    sessions: SessionLayer<Data>,
     accounts: Accounts,
     passwords: Passwords,
     activity: Activity,
@@ -42,6 +43,7 @@ impl Api {
         metrics: PrometheusHandle,
     ) -> Self {
         Self(Arc::new(Parts {
+            sessions: SessionLayer::new(tiers.clone()),
             tiers,
             accounts,
             passwords,
@@ -52,6 +54,11 @@ impl Api {
 
     pub(crate) fn tiers(&self) -> &Tiers<Data> {
         &self.0.tiers
+    }
+
+    /// Which session a request has; as it is, or as routes want it.
+    pub(crate) fn sessions(&self) -> &SessionLayer<Data> {
+        &self.0.sessions
     }
 
     fn accounts(&self) -> &Accounts {

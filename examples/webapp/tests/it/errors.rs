@@ -26,12 +26,14 @@ pub(crate) fn bad_credentials(tokens: &Tokens) -> Vec<(&'static str, Headers)> {
         ("a garbled cookie", vec![cookie(b"sa1_%%%=;;\"")]),
         ("a forged cookie", vec![cookie(forged.as_bytes())]),
         (
-            "a cookie twice",
-            vec![cookie(good.as_bytes()), cookie(good.as_bytes())],
+            "two cookies",
+            vec![cookie(good.as_bytes()), cookie(forged.as_bytes())],
         ),
         (
-            "a cookie twice in one header",
-            vec![cookie(format!("{good}; __Host-session={good}").as_bytes())],
+            "two cookies in one header",
+            vec![cookie(
+                format!("{good}; __Host-session={forged}").as_bytes(),
+            )],
         ),
         (
             "a cookie that is no UTF-8",
@@ -89,7 +91,11 @@ fn what_is_no_token_is_answered_401_in_json() {
             "nothing" | "another scheme" => &routes[2..],
             _ => &routes,
         };
-        for &(method, path) in routes {
+        // A logout ends the session of a good token, whatever stands beside it.
+        let good = tokens.access.as_bytes();
+        let shows_good = |(_, value): &(_, Vec<u8>)| value.windows(good.len()).any(|at| at == good);
+        let all = routes.len() - usize::from(headers.iter().any(shows_good));
+        for &(method, path) in &routes[..all] {
             let mut request = crate::http::Request::new(app.address, method, path);
             for (name, value) in &headers {
                 request = request.header(name, value);

@@ -8,6 +8,7 @@ on_both!(
     a_login_is_known_by_cookie_and_by_token,
     a_user_sees_and_ends_own_sessions_only,
     a_logout_ends_the_session,
+    a_logout_ends_each_session_that_it_shows,
     a_refresh_replaces_both_tokens,
     a_user_logs_out_on_every_device,
     data_is_kept_per_session,
@@ -108,6 +109,24 @@ fn a_user_sees_and_ends_own_sessions_only(app: &App, _: Sql<'_>) {
         .expect(200);
     assert_eq!(own.cookie(), "");
     app.me(&second).expect_error(401);
+}
+
+fn a_logout_ends_each_session_that_it_shows(app: &App, _: Sql<'_>) {
+    let (one, other, kept) = (app.log_in("ada"), app.log_in("ada"), app.log_in("bob"));
+    let twice = format!("{0}; __Host-session={0}", one.access);
+    app.get("/me").cookie(&twice).send().expect(200);
+    let two = format!("{}; __Host-session={}", one.access, other.access);
+    let refused = app.get("/me").cookie(&two).send().expect_error(401);
+    assert!(refused.body.contains("log out"), "{refused:?}");
+    let me = app.get("/me").cookie(&two).bearer(&kept.access).send();
+    assert_eq!(me.expect(200).json()["user"]["username"], "bob");
+
+    let out = app.post("/logout").cookie(&two).send().expect(200);
+    assert_eq!(out.cookie(), "");
+    app.me(&one).expect_error(401);
+    app.me(&other).expect_error(401);
+    app.me(&kept).expect(200);
+    app.post("/logout").cookie(&two).send().expect_error(401);
 }
 
 fn a_logout_ends_the_session(app: &App, sql: Sql<'_>) {
