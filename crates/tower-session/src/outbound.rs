@@ -88,11 +88,11 @@ impl<D: SessionData> Outbound<D> {
         if change.is_none() && matches!(shown, Shown::Nothing) {
             return;
         }
-        if let Some(CookieChange(change)) = change {
-            let cookies = match change {
+        if let Some(change) = change {
+            let cookies = match change.take() {
                 Change::Set { token, until } => {
                     let now = self.shared.tiers.now().wall;
-                    let set = self.shared.cookie.set(&token, until, now);
+                    let set = self.shared.cookie.set(token, *until, now);
                     let mut cookies = vec![set];
                     if matches!(shown, Shown::Several) {
                         // With the others left, the new one would be refused for them.
