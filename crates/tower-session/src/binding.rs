@@ -50,6 +50,31 @@ impl<D: SessionData> Shared<D> {
             && extensions.get::<TurnedAway>().is_none()
     }
 
+    /// What the hook says of a session that a request shows, all of which it may compare; and what a
+    /// layer further out has said of it.
+    pub(crate) async fn ask_binding(
+        &self,
+        session: Session<D>,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<(Session<D>, Binding), Refusal> {
+        let session = whole(self, session).await?;
+        let outer = extensions.get::<TurnedAway>();
+        let away = outer.and_then(|outer| outer.0.iter().find(|it| it.session == session.id()));
+        let binding = match (away, &self.binding) {
+            (Some(Away { unless: None, .. }), _) => Binding::Revoke,
+            (
+                Some(Away {
+                    unless: Some(_), ..
+                }),
+                _,
+            ) => Binding::Reauthenticate,
+            (None, None) => Binding::Allow,
+            (None, Some(hook)) => hook(&session, headers, extensions),
+        };
+        Ok((session, binding))
+    }
+
     /// Judges a session that the tiers accept. No I/O.
     pub(crate) fn judge(
         &self,

@@ -53,6 +53,7 @@ mod cookie;
 mod extract;
 mod future;
 mod layer;
+mod log_in;
 mod log_out;
 mod outbound;
 mod service;

@@ -14,8 +14,9 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
+use tower_session::{SessionLayer, Tiers};
 
-use crate::api::{self, Api, error};
+use crate::api::{self, Api, Data, error};
 use crate::cli::Policy;
 use crate::page;
 
@@ -27,12 +28,20 @@ const BODY_MAX: usize = 32 * 1024;
 /// Bytes of a body with a password: nobody's, with a name, takes more.
 const LOGIN_MAX: usize = 4 * 1024;
 
+/// How sessions are found. A session may be bound to the browser that it began on.
+pub(crate) fn sessions(tiers: &Tiers<Data>, policy: &Policy) -> SessionLayer<Data> {
+    let sessions = SessionLayer::new(tiers.clone());
+    match policy.bind_user_agent {
+        true => sessions.binding(api::device::same_browser),
+        false => sessions,
+    }
+}
+
 pub(crate) fn router(api: Api, policy: Policy) -> Router {
-    let sessions = api.sessions().clone();
-    let bound = match policy.bind_user_agent {
-        true => sessions.clone().binding(api::device::same_browser),
-        false => sessions.clone(),
-    };
+    // On the doors nobody is turned away: whoever has the tokens may log in anew or out, from
+    // whichever browser.
+    let sessions = SessionLayer::new(api.tiers().clone());
+    let bound = api.sessions().clone();
     let recent = sessions
         .clone()
         .authenticated_within(policy.reauthenticate_after);
@@ -54,7 +63,6 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
         .route("/password", put(api::password::change).layer(recent))
         .layer(DefaultBodyLimit::max(LOGIN_MAX))
         .route_layer(bound);
-    // Whoever has the tokens may log in anew or out, from whichever browser.
     let doors = Router::new()
         .route("/login", post(api::login::login))
         .route("/logout", post(api::login::logout))

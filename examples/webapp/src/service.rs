@@ -89,7 +89,15 @@ impl Service {
             private_redis: redis.is_some(),
             no_private_redis: missing,
         };
-        let api = Api::new(tiers.clone(), accounts, passwords, activity, metrics);
+        let sessions = app::sessions(&tiers, &policy);
+        let api = Api::new(
+            sessions,
+            tiers.clone(),
+            accounts,
+            passwords,
+            activity,
+            metrics,
+        );
         let app = app::router(api, policy);
         Ok(Self {
             listener,

@@ -20,9 +20,9 @@ use crate::touch;
 /// A session to begin.
 #[derive(Clone, Debug)]
 pub struct Login<D> {
-    user: Option<UserId>,
-    device: Option<Device>,
-    data: Option<D>,
+    pub(super) user: Option<UserId>,
+    pub(super) device: Option<Device>,
+    pub(super) data: Option<D>,
     ttl: Option<Duration>,
     idle_ttl: Option<Duration>,
     assurance: u8,
@@ -47,6 +47,16 @@ impl<D> Login<D> {
             idle_ttl: None,
             assurance: 0,
         }
+    }
+
+    /// Whose it is; `None` for a guest's.
+    pub fn user_id(&self) -> Option<UserId> {
+        self.user
+    }
+
+    /// Whether it brings data of its own.
+    pub fn has_data(&self) -> bool {
+        self.data.is_some()
     }
 
     /// The device it is made on; by default nothing is known of it.
@@ -151,38 +161,6 @@ impl<D: SessionData> Tiers<D> {
         self.begin(&place, new, None).await
     }
 
-    /// Makes a guest's session a user's, who has just proved to be that user: under a new name and
-    /// new tokens, so that whoever knew the old ones has nothing (session fixation; OWASP ASVS 5.0,
-    /// V7.2.4). What the login does not say stays as it was, the data above all. The old session
-    /// is dead when this returns, as one that was [revoked](Self::revoke) is.
-    ///
-    /// A user's session may be upgraded too, as when somebody else logs in on the same device.
-    ///
-    /// If the future is dropped, it may have happened; nobody has the new tokens then.
-    ///
-    /// # Errors
-    ///
-    /// As [`login`](Self::login); [`Error::Refused`] if the guest's session is no longer accepted,
-    /// and [`Error::Conflict`] if it was changed again and again meanwhile.
-    ///
-    /// # Panics
-    ///
-    /// If the system has no random generator.
-    pub async fn upgrade(&self, guest: &Session<D>, login: Login<D>) -> Result<Issued<D>, Error> {
-        let new = self.new_session(SessionId::random(), login.clone(), (None, None))?;
-        self.succeed(guest, Renewal::Login, move |row| {
-            let mut new = new.clone();
-            if login.device.is_none() {
-                new.device = row.body.device;
-            }
-            if login.data.is_none() {
-                new.data = row.body.data;
-            }
-            new
-        })
-        .await
-    }
-
     /// The same session under a new name and new tokens, as is due when its user gains privileges.
     /// The old name and tokens are dead when this returns.
     ///
@@ -197,7 +175,7 @@ impl<D: SessionData> Tiers<D> {
     ///
     /// If the system has no random generator.
     pub async fn rotate(&self, session: &Session<D>) -> Result<Issued<D>, Error> {
-        self.succeed(session, Renewal::Rotation, same).await
+        self.succeed(session, Renewal::Rotation, None, same).await
     }
 
     /// The same session after its user has proved again to be that user, this `well`: under a new
@@ -213,28 +191,31 @@ impl<D: SessionData> Tiers<D> {
     pub async fn reauthenticate(&self, session: &Session<D>, well: u8) -> Result<Issued<D>, Error> {
         let now = self.now().wall;
         let ttl = self.config().session.ttl;
-        self.succeed(session, Renewal::Reauthentication, move |row| NewSession {
-            expires_at: (now + row.ttl.unwrap_or(ttl)).max(row.head.expires_at),
-            authenticated_at: now,
-            assurance: well,
-            ..same(row)
+        self.succeed(session, Renewal::Reauthentication, None, move |row| {
+            NewSession {
+                expires_at: (now + row.ttl.unwrap_or(ttl)).max(row.head.expires_at),
+                authenticated_at: now,
+                assurance: well,
+                ..same(row)
+            }
         })
         .await
     }
 
-    /// Puts another session in a session's place.
+    /// Puts another session in a session's place, if given under this name.
     #[tracing::instrument(level = "debug", name = "session.succeed", skip_all, fields(session = %session.id()))]
-    async fn succeed(
+    pub(super) async fn succeed(
         &self,
         session: &Session<D>,
         why: Renewal,
+        name: Option<SessionId>,
         next: impl Fn(Row) -> NewSession,
     ) -> Result<Issued<D>, Error> {
         let old = session.id();
         let place = self.shared().place_to_write()?;
         for _ in 0..ATTEMPTS {
             let row = self.row(old).await?;
-            let id = SessionId::random();
+            let id = name.unwrap_or_else(SessionId::random);
             let minted = Minted::new(self, id);
             let replaces = Some((old, row.head.version));
             let renewed = Renewed {
@@ -273,7 +254,7 @@ impl<D: SessionData> Tiers<D> {
         }
     }
 
-    fn new_session(
+    pub(super) fn new_session(
         &self,
         id: SessionId,
         login: Login<D>,
@@ -309,7 +290,7 @@ impl<D: SessionData> Tiers<D> {
     }
 
     #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %new.id))]
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         place: &Place,
         new: NewSession,
@@ -360,20 +341,20 @@ impl<D: SessionData> Tiers<D> {
 }
 
 /// What the audit log tells of a session that takes another's place.
-struct Renewed {
+pub(super) struct Renewed {
     was: Option<UserId>,
     why: Renewal,
 }
 
 /// A new pair of tokens, and what is stored of it.
-struct Minted {
+pub(super) struct Minted {
     access: Token,
     refresh: Token,
-    hashes: (Option<KeyHash>, Option<KeyHash>),
+    pub(super) hashes: (Option<KeyHash>, Option<KeyHash>),
 }
 
 impl Minted {
-    fn new<D: SessionData>(tiers: &Tiers<D>, id: SessionId) -> Self {
+    pub(super) fn new<D: SessionData>(tiers: &Tiers<D>, id: SessionId) -> Self {
         let keys = tiers.keys();
         let access = keys.mint(TokenKind::Access, id);
         let refresh = keys.mint(TokenKind::Refresh, id);
@@ -384,7 +365,7 @@ impl Minted {
         }
     }
 
-    fn issued<D: SessionData>(self, session: Session<D>) -> Issued<D> {
+    pub(super) fn issued<D: SessionData>(self, session: Session<D>) -> Issued<D> {
         Issued {
             session,
             access: self.access,

@@ -15,6 +15,7 @@
 //! | `fills.rs` | how the warm tier is filled with them |
 //! | `places.rs` | how many requests may wait, and for how long |
 //! | `login.rs` | how sessions begin, and go on under another name |
+//! | `upgrade.rs` | how a login takes a guest's place, and what becomes of one that is sent twice |
 //! | `warm_up.rs` | how many are loaded before anybody asks for them |
 //! | `update.rs` | how what a session holds is changed |
 //! | `turns.rs` | how those who change one session at once go one after the other |
@@ -44,6 +45,7 @@ mod start;
 mod stats;
 mod turns;
 mod update;
+mod upgrade;
 mod warm_up;
 mod write;
 

@@ -36,4 +36,5 @@ mod stats;
 mod storms;
 mod support;
 mod triggers;
+mod upgrade;
 mod warm_up;

@@ -7,6 +7,7 @@ mod cookie;
 mod extractors;
 mod known;
 mod layer;
+mod log_in;
 mod lost_change;
 mod outbound;
 mod rotation;

@@ -7,8 +7,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tower_session::{
-    CookieChange, Error, Issued, Login, Refusal, Session, SessionId, SessionRejection, Tiers,
-    Timestamp, Token, UserId,
+    CookieChange, Issued, Login, Refusal, Session, SessionId, SessionRejection, Timestamp, Token,
 };
 
 use super::error::{ApiError, Given};
@@ -39,10 +38,11 @@ pub(super) struct Tokens {
     expires_at: Timestamp,
 }
 
-/// `POST /login`: in place of the session that the client has, if it has one.
+/// `POST /login`: in place of the session that the client has, if it has one. A guest's data goes
+/// on, also if the client logs in twice at once.
 pub(crate) async fn login(
     State(api): State<Api>,
-    previous: Option<Session<Data>>,
+    parts: Parts,
     device::From(device): device::From,
     Given(given): Given<Credentials>,
 ) -> Result<Response, ApiError> {
@@ -58,34 +58,14 @@ pub(crate) async fn login(
         return Err(wrong());
     };
     let login = Login::user(id).device(device).assurance(PASSWORD_ALONE);
-    let issued = match previous {
-        Some(previous) => replace(api.tiers(), &previous, id.into(), login).await?,
-        None => api.tiers().login(login).await?,
-    };
+    let sessions = api.sessions();
+    let issued = sessions
+        .log_in(&parts.headers, &parts.extensions, login)
+        .await?;
     if !password::holds(&api, &issued, id.into(), &hash).await? {
         return Err(wrong());
     }
     Ok(tokens(&issued))
-}
-
-/// Logs in and ends the session that the client had. A guest's data, and the same user's, goes on
-/// in the new session.
-async fn replace(
-    tiers: &Tiers<Data>,
-    previous: &Session<Data>,
-    user: UserId,
-    login: Login<Data>,
-) -> Result<Issued<Data>, Error> {
-    // What another user's session holds is not for this one.
-    if previous.user().is_some_and(|owner| owner.id != user) {
-        previous.revoke().await?;
-        return tiers.login(login).await;
-    }
-    match tiers.upgrade(previous, login.clone()).await {
-        // It has ended meanwhile, and does not stand in the way.
-        Err(Error::Refused(refusal)) if !refusal.is_unavailable() => tiers.login(login).await,
-        upgraded => upgraded,
-    }
 }
 
 /// `POST /refresh`

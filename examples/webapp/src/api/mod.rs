@@ -36,6 +36,7 @@ struct Parts {
 
 impl Api {
     pub(crate) fn new(
+        sessions: SessionLayer<Data>,
         tiers: Tiers<Data>,
         accounts: Accounts,
         passwords: Passwords,
@@ -43,7 +44,7 @@ impl Api {
         metrics: PrometheusHandle,
     ) -> Self {
         Self(Arc::new(Parts {
-            sessions: SessionLayer::new(tiers.clone()),
+            sessions,
             tiers,
             accounts,
             passwords,
@@ -56,7 +57,7 @@ impl Api {
         &self.0.tiers
     }
 
-    /// Which session a request has; as it is, or as routes want it.
+    /// Which session a request has, and whether it is bound to its browser.
     pub(crate) fn sessions(&self) -> &SessionLayer<Data> {
         &self.0.sessions
     }

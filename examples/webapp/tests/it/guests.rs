@@ -8,6 +8,7 @@ use crate::support::{App, Sql, Tokens, eventually, on_both};
 on_both!(
     a_visitor_costs_nothing_until_there_is_something_to_keep,
     a_guests_basket_survives_the_login,
+    a_guests_basket_survives_a_login_that_is_sent_twice,
     a_guest_is_nobody,
     a_login_works_beside_whatever_is_shown,
     a_login_works_beside_a_session_that_is_over,
@@ -78,6 +79,40 @@ fn a_guests_basket_survives_the_login(app: &App, sql: Sql<'_>) {
 
     let other = app.log_in("ada");
     assert_ne!(data(app, &other.access), put.json());
+}
+
+fn a_guests_basket_survives_a_login_that_is_sent_twice(app: &App, sql: Sql<'_>) {
+    // One after the other, as when the answer was lost.
+    let first = guest(app);
+    let login = |guest: &str| Tokens::of(&app.login("ada", "demo").cookie(guest).send());
+    let (one, other) = (login(&first), login(&first));
+    for tokens in [&one, &other] {
+        assert_eq!(data(app, &tokens.access), basket());
+    }
+    // Both at once.
+    let second = guest(app);
+    let answers = std::thread::scope(|scope| {
+        let logins = [(); 4].map(|()| {
+            let login = app.login("ada", "demo").cookie(&second);
+            scope.spawn(move || Tokens::of(&login.send()))
+        });
+        logins.map(|login| login.join().unwrap())
+    });
+    for tokens in &answers {
+        assert_eq!(data(app, &tokens.access), basket());
+    }
+    // Whoever planted the cookie logs in by it, and has nothing of the visitor's.
+    for guest in [&first, &second] {
+        let bob = Tokens::of(&app.login("bob", "demo").cookie(guest).send());
+        assert_ne!(data(app, &bob.access), basket());
+        app.get("/me").cookie(guest).send().expect_error(401);
+    }
+    // A logout is no lost answer.
+    app.post("/logout").cookie(&one.access).send().expect(200);
+    let after = login(&first);
+    assert_ne!(data(app, &after.access), basket());
+    let guests = sql("SELECT count(*) FROM sessions WHERE user_id IS NULL AND revoked_at IS NULL");
+    assert_eq!(guests.trim(), "0");
 }
 
 fn a_guest_is_nobody(app: &App, _: Sql<'_>) {
