@@ -45,6 +45,15 @@ pub enum Event {
         /// Whose.
         user: Option<UserId>,
     },
+    /// A refresh token came again within `session.refresh_grace` of its trade, and was answered with
+    /// the same pair of tokens: a tab that asked at once, an answer that was lost, or somebody with a
+    /// copy.
+    RefreshReplayed {
+        /// The session.
+        session: SessionId,
+        /// Whose.
+        user: Option<UserId>,
+    },
     /// A session was revoked.
     Revoked {
         /// Which.
@@ -188,6 +197,10 @@ fn log(event: &Event) {
         }
         Event::Refreshed { session, user } => {
             tracing::info!(target: "session_audit", %session, user = named(user), "refreshed");
+        }
+        Event::RefreshReplayed { session, user } => {
+            let user = named(user);
+            tracing::info!(target: "session_audit", %session, user, "a refresh token came again within the grace");
         }
         Event::Revoked {
             session,

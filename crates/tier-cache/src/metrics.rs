@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) lease_waits: Counter,
     pub(crate) blind_hits: Counter,
     pub(crate) fills_dropped: Counter,
+    pub(crate) refresh_replays: Counter,
     pub(crate) warm_unreadable: Counter,
     pub(crate) warm_errors: Counter,
     pub(crate) pushes_sent: Counter,
@@ -71,6 +72,10 @@ impl Metrics {
         describe_counter!(
             "session_fills_dropped_total",
             "Sessions that were not kept in the warm tier, since too many were waiting."
+        );
+        describe_counter!(
+            "session_refresh_replays_total",
+            "Refresh tokens that came again within session.refresh_grace."
         );
         describe_counter!(
             "session_warm_unreadable_total",
@@ -159,6 +164,7 @@ impl Metrics {
             blind_hits: count("session_blind_hits_total"),
             lease_waits: count("session_lease_waits_total"),
             fills_dropped: count("session_fills_dropped_total"),
+            refresh_replays: count("session_refresh_replays_total"),
             warm_unreadable: count("session_warm_unreadable_total"),
             warm_errors: count("session_warm_errors_total"),
             pushes_sent: pushes("sent"),

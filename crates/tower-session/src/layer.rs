@@ -238,6 +238,10 @@ impl<D: SessionData> SessionLayer<D> {
     /// which `warm.holds = "full"` saves. A layer inside this one does not find the session that
     /// this one has turned away.
     ///
+    /// It is asked also before a refresh token is traded by [`refresh`](Self::refresh), and before
+    /// [`log_in`](Self::log_in) takes the data of a guest's session along. `Tiers::refresh` and
+    /// `Tiers::upgrade` know no requests, and ask no hook.
+    ///
     /// What to make of a difference:
     ///
     /// - An address is worth little. Phones change theirs as they move, whole offices share one,

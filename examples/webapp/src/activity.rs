@@ -124,6 +124,7 @@ fn whose(event: &Event) -> Option<UserId> {
         Event::Created { user, .. }
         | Event::Rotated { user, .. }
         | Event::Refreshed { user, .. }
+        | Event::RefreshReplayed { user, .. }
         | Event::Revoked { user, .. }
         | Event::ReuseDetected { user, .. } => *user,
         _ => None,

@@ -15,6 +15,8 @@ use crate::cold::{Change, Rotation, Row};
 use crate::data::SessionData;
 use crate::error::{Error, Refusal};
 use crate::events::{Event, Reason};
+use crate::hot::Entry;
+use crate::session::{Session, Tier};
 
 impl<D: SessionData> Tiers<D> {
     /// Trades a refresh token for a new pair of tokens and a new term of life, at most until
@@ -36,16 +38,43 @@ impl<D: SessionData> Tiers<D> {
     /// # Panics
     ///
     /// If the system has no random generator.
-    #[tracing::instrument(level = "debug", name = "session.refresh", skip_all, fields(session = %token.id()))]
     pub async fn refresh(&self, token: &Token) -> Result<Issued<D>, Error> {
-        let refreshed = self.trade(token).await;
+        let refreshed = self.refresh_if(token, |_| true).await?;
+        Ok(refreshed.expect("every session was admitted"))
+    }
+
+    /// As [`refresh`](Self::refresh), if `admits` says so of the session that the token would get:
+    /// else nothing happens, and the answer is `None`. It is asked for a token that comes again within
+    /// the grace too, and again where the session changed meanwhile. The session has its body
+    /// ([`Session::body_if_here`]). A token whose use ends the session does so whoever shows it.
+    ///
+    /// For middleware that binds sessions to clients; `SessionLayer::refresh` asks its hook so.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    ///
+    /// # Panics
+    ///
+    /// As [`refresh`](Self::refresh).
+    #[tracing::instrument(level = "debug", name = "session.refresh", skip_all, fields(session = %token.id()))]
+    pub async fn refresh_if(
+        &self,
+        token: &Token,
+        admits: impl FnMut(&Session<D>) -> bool,
+    ) -> Result<Option<Issued<D>>, Error> {
+        let refreshed = self.trade(token, admits).await;
         if let Err(Error::Refused(refusal)) = &refreshed {
             self.shared().tell_refused(Some(token.id()), refusal);
         }
         refreshed
     }
 
-    async fn trade(&self, token: &Token) -> Result<Issued<D>, Error> {
+    async fn trade(
+        &self,
+        token: &Token,
+        mut admits: impl FnMut(&Session<D>) -> bool,
+    ) -> Result<Option<Issued<D>>, Error> {
         let keys = self.keys();
         if token.kind() != TokenKind::Refresh {
             return Err(Refusal::Malformed.into());
@@ -59,17 +88,24 @@ impl<D: SessionData> Tiers<D> {
         for _ in 0..ATTEMPTS {
             let row = self.row(token.id()).await?;
             let now = shared.clock.now().wall;
-            let salt = match row.rotation {
-                _ if row.head.refresh == Some(hash) => Salt::random(),
+            let replayed = match row.rotation {
+                _ if row.head.refresh == Some(hash) => None,
                 Some(last)
                     if last.previous == hash
                         && row.read_at.since(last.at) <= self.config().session.refresh_grace =>
                 {
-                    let traded = Traded::new(self, token, last.salt);
-                    return self.answer(&place, token, traded).await;
+                    Some(last.salt)
                 }
                 _ => return Err(self.reused(&place, token, &row).await?),
             };
+            if !admits(&self.as_read(&row)) {
+                return Ok(None);
+            }
+            if let Some(salt) = replayed {
+                let traded = Traded::new(self, token, salt);
+                return Ok(Some(self.answer(&place, token, traded).await?));
+            }
+            let salt = Salt::random();
             let traded = Traded::new(self, token, salt);
             let change = Change {
                 expires_at: Some(prolonged(self, &row, now)),
@@ -91,7 +127,7 @@ impl<D: SessionData> Tiers<D> {
                     session: token.id(),
                     user: session.user().map(|user| user.id),
                 });
-                return Ok(traded.issued(session));
+                return Ok(Some(traded.issued(session)));
             }
         }
         Err(Error::Conflict { attempts: ATTEMPTS })
@@ -111,7 +147,20 @@ impl<D: SessionData> Tiers<D> {
                 shared.land_written(id, tiers, shown).await
             })
             .await?;
+        self.shared().metrics.refresh_replays.increment(1);
+        self.shared().events.tell(Event::RefreshReplayed {
+            session: id,
+            user: session.user().map(|user| user.id),
+        });
         Ok(traded.issued(session))
+    }
+
+    /// The session of a row, for whoever wants to look at it; no cache hears of it.
+    fn as_read(&self, row: &Row) -> Session<D> {
+        let shared = self.shared();
+        let (now, generation) = (shared.clock.now(), shared.hot.generation());
+        let entry = Entry::cold(row.clone(), now, generation, &shared.hot);
+        Session::new(self.clone(), Arc::new(entry), Tier::Cold, Shown::Nothing)
     }
 
     /// Ends the session of a token that was traded in before.
@@ -145,7 +194,7 @@ impl Traded {
         }
     }
 
-    fn issued<D: SessionData>(self, session: crate::session::Session<D>) -> Issued<D> {
+    fn issued<D: SessionData>(self, session: Session<D>) -> Issued<D> {
         Issued {
             session,
             access: self.access,

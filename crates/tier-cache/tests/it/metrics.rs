@@ -50,6 +50,10 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
             let unknown = service.keys().mint(TokenKind::Access, SessionId::random());
             here.find(unknown).await.unwrap_err();
             here.revoke(issued.session.id()).await.unwrap();
+            let other = here.login(Login::guest()).await.unwrap();
+            for _ in 0..3 {
+                here.refresh(&other.refresh).await.unwrap();
+            }
 
             eventually("the gauges are set", async || {
                 counted(&snapshotter, &mut all);
@@ -75,6 +79,7 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
         ("session_db_queries_total changes", 3.0),
         ("session_redis_commands_total GET", 2.0),
         ("session_redis_commands_total EVALSHA", 2.0),
+        ("session_refresh_replays_total ", 2.0),
         ("session_listen_failures_total ", 0.0),
         ("session_fence_trusting ", 1.0),
         ("session_feed_lag_seconds ", 0.0),
@@ -85,8 +90,8 @@ fn lookups_rebuilds_statements_commands_and_sizes_are_counted() {
         assert!(value >= Some(at_least), "{name}: {value:?} in {all:#?}");
     }
     assert_eq!(
-        all["session_pushes_total sent"], 1.0,
-        "a login is told to nobody"
+        all["session_pushes_total sent"], 4.0,
+        "a login is told to nobody; a revocation is, and each refresh"
     );
     let exact =
         ["hot", "warm", "cold", "miss"].map(|tier| all[&format!("session_lookups_total {tier}")]);

@@ -18,6 +18,7 @@ on_both!(
     a_session_of_a_shorter_life_stays_one_whatever_becomes_of_it,
     what_is_not_a_refresh_token_ends_nothing,
     nodes_whose_clocks_disagree_take_no_retry_for_reuse,
+    a_session_that_is_not_admitted_keeps_its_refresh_token,
 );
 
 fn refused(error: &Error) -> &Refusal {
@@ -113,6 +114,11 @@ async fn rfc_9700_4_14_2_a_token_that_is_used_twice_ends_the_session(cold: Cold)
 
     let told = events.next().await.unwrap();
     assert!(
+        matches!(told, Event::RefreshReplayed { session, user: Some(_) } if session == id),
+        "{told:?}"
+    );
+    let told = events.next().await.unwrap();
+    assert!(
         matches!(told, Event::ReuseDetected { session, user: Some(_) } if session == id),
         "{told:?}"
     );
@@ -206,4 +212,38 @@ async fn nodes_whose_clocks_disagree_take_no_retry_for_reuse(cold: Cold) {
     let again = there.refresh(&issued.refresh).await;
     assert!(again.is_ok(), "{:?}", again.err());
     here.find(new.access).await.unwrap();
+}
+
+async fn a_session_that_is_not_admitted_keeps_its_refresh_token(cold: Cold) {
+    let service = Service::without_redis(cold);
+    let mut config = service.quiet();
+    config.session.refresh_grace = Duration::from_secs(600);
+    let node = service.node_with(config).await;
+    let login = Login::guest().data(Basket::of("tea"));
+    let issued = node.login(login).await.unwrap();
+    let mut asked = 0;
+    let mut ask = async |token: &Token, answer: bool| {
+        let refreshed = node.refresh_if(token, |session| {
+            let body = session.body_if_here().expect("it is here");
+            assert_eq!(body.data().unwrap(), &Basket::of("tea"));
+            asked += 1;
+            answer
+        });
+        refreshed.await
+    };
+    // Nothing happens, however often.
+    for _ in 0..2 {
+        assert!(ask(&issued.refresh, false).await.unwrap().is_none());
+        node.find(issued.access.clone()).await.unwrap();
+    }
+    let traded = ask(&issued.refresh, true).await.unwrap().unwrap();
+    // Within the grace it is asked too.
+    assert!(ask(&issued.refresh, false).await.unwrap().is_none());
+    let again = ask(&issued.refresh, true).await.unwrap().unwrap();
+    assert_eq!(again.access.expose(), traded.access.expose());
+    // Theft is noticed whoever shows the token, and nobody need be asked.
+    ask(&traded.refresh, true).await.unwrap().unwrap();
+    let error = ask(&issued.refresh, false).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+    assert_eq!(asked, 6);
 }

@@ -9,8 +9,8 @@ use http::{Extensions, HeaderMap, Request, StatusCode};
 use testbed::Redis;
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_session::{
-    Binding, Event, Login, Reason, SessionCookie, SessionLayer, Source, Strictness, Tier, Tiers,
-    tier_cache,
+    Binding, Event, Login, Reason, RefreshError, SessionCookie, SessionLayer, Source, Strictness,
+    Tier, Tiers, tier_cache,
 };
 
 use crate::support::{Bed, Data, Seen, call, cookie, inner, request, seen};
@@ -329,4 +329,67 @@ async fn a_hook_that_panics_lets_no_request_through() {
         assert!(answered.await.unwrap_err().is_panic());
     }
     assert_eq!(reached.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_refresh_is_asked_of_the_hook() {
+    let bed = Bed::new().await;
+    let issued = bed.user().await;
+    let id = issued.session.id();
+    let tiers = bed.restarted().await;
+    let layer = SessionLayer::new(tiers.clone()).binding(|session, headers, _| {
+        assert_eq!(session.body_if_here().unwrap().data().unwrap(), &["tea"]);
+        match headers.get(USER_AGENT).map(|agent| agent.as_bytes()) {
+            Some(b"thief") => Binding::Revoke,
+            Some(b"other") => Binding::Reauthenticate,
+            _ => Binding::Allow,
+        }
+    });
+    let refresh = async |agent: &str, token| {
+        let shown = request(&[("user-agent", agent)]);
+        layer
+            .refresh(shown.headers(), shown.extensions(), token)
+            .await
+    };
+    let mut events = tiers.events();
+    let Err(RefreshError::StepUp(step_up)) = refresh("other", &issued.refresh).await else {
+        panic!("another login is demanded");
+    };
+    assert_eq!(step_up.session(), id);
+    let told = events.next().await.unwrap();
+    let reason = Reason::StepUp;
+    assert!(
+        matches!(told, Event::Refused { session: Some(session), reason: why } if session == id && why == reason),
+        "{told:?}"
+    );
+    // The token is as good as before; also when it comes again.
+    let first = refresh("own", &issued.refresh).await.unwrap();
+    let elsewhere = refresh("other", &issued.refresh).await;
+    assert!(matches!(elsewhere, Err(RefreshError::StepUp(_))));
+    tiers.find(first.access.clone()).await.unwrap();
+
+    let Err(RefreshError::Tiers(error)) = refresh("thief", &first.refresh).await else {
+        panic!("it is revoked");
+    };
+    assert!(error.to_string().contains("revoked"), "{error}");
+    tiers.find(first.access).await.unwrap_err();
+    let mut told = Vec::new();
+    while let Some(Some(event)) = futures_util::FutureExt::now_or_never(events.next()) {
+        told.push(event);
+    }
+    assert!(
+        matches!(
+            told[..],
+            [
+                Event::Refreshed { .. },
+                Event::Refused { .. },
+                Event::Revoked {
+                    reason: Reason::Binding,
+                    ..
+                },
+                ..
+            ]
+        ),
+        "{told:?}"
+    );
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tower_session::{Absence, Error, Refusal, SessionRejection};
+use tower_session::{Absence, Error, RefreshError, Refusal, SessionRejection};
 
 use crate::accounts::AccountsError;
 use crate::passwords::PasswordError;
@@ -63,6 +63,15 @@ impl From<SessionRejection> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         SessionRejection::Absent(Absence::Refused(refusal)).into()
+    }
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::StepUp(step_up) => SessionRejection::StepUp(step_up).into(),
+            RefreshError::Tiers(error) => error.into(),
+        }
     }
 }
 

@@ -68,13 +68,17 @@ pub(crate) async fn login(
     Ok(tokens(&issued))
 }
 
-/// `POST /refresh`
+/// `POST /refresh`, from the browser that the session is bound to, if it is bound.
 pub(crate) async fn refresh(
     State(api): State<Api>,
+    parts: Parts,
     Given(given): Given<Refresh>,
 ) -> Result<Response, ApiError> {
     let token = Token::parse(&given.refresh_token).map_err(|_| Refusal::Malformed)?;
-    let issued = api.tiers().refresh(&token).await?;
+    let sessions = api.sessions();
+    let issued = sessions
+        .refresh(&parts.headers, &parts.extensions, &token)
+        .await?;
     Ok(tokens(&issued))
 }
 

@@ -4,6 +4,7 @@ const WORDS = {
   created: "Logged in",
   rotated: "The session got a new id, by a login or a new password",
   refreshed: "Tokens refreshed",
+  refresh_replayed: "A refresh token came twice within seconds, and got the same answer",
   revoked: "Logged out",
   reuse_detected: "A refresh token was used twice: somebody has a copy",
 };

@@ -109,6 +109,43 @@ fn a_bound_session_stays_with_its_browser() {
     assert_eq!(other.header("set-cookie"), None);
     me(&tokens, &firefox(141)).expect(200);
 
+    // Nor is a refresh token of use elsewhere; it stays good where it is at home.
+    let refresh = |agent: &str, token: &str| {
+        let body = json!({ "refresh_token": token });
+        app.post("/refresh")
+            .header("User-Agent", agent)
+            .json(body)
+            .send()
+    };
+    refresh("curl/7.88.1", &tokens.refresh).expect_error(401);
+    let tokens = Tokens::of(&refresh(&firefox(141), &tokens.refresh));
+
+    // A guest's basket does not go to a login from elsewhere.
+    let basket = json!({ "basket": [{ "name": "tea", "count": 2 }] });
+    let put = app
+        .put("/data")
+        .header("User-Agent", firefox(140))
+        .json(&basket);
+    let guest = put.send().expect(200).cookie().to_owned();
+    let login = app.login("ada", "demo").cookie(&guest);
+    let other = Tokens::of(&login.header("User-Agent", "curl/7.88.1").send());
+    let get = app.get("/data").cookie(&other.access);
+    let data = get
+        .header("User-Agent", "curl/7.88.1")
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(data["basket"], json!([]));
+    let login = app.login("ada", "demo").cookie(&guest);
+    let own = Tokens::of(&login.header("User-Agent", firefox(141)).send());
+    let get = app.get("/data").cookie(&own.access);
+    let data = get
+        .header("User-Agent", firefox(141))
+        .send()
+        .expect(200)
+        .json();
+    assert_eq!(data["basket"], basket["basket"]);
+
     // Another login with it is one on this browser.
     let login = app.login("ada", "demo").cookie(&tokens.access);
     let login = login.header("User-Agent", "curl/7.88.1").send();
