@@ -9,8 +9,16 @@ use crate::error::Error;
 
 /// What an application may keep in a session.
 ///
-/// A session that was made without data reads as the default. Data that an older release of the
-/// application wrote still reads if new fields have serde defaults:
+/// A session that was made without data reads as the default.
+///
+/// # Data of another release
+///
+/// Sessions outlive a deploy, and during one both releases read what the other writes. Data is
+/// migrated where it is read: by the type's own `Deserialize`, whichever tier it comes from. Nothing
+/// is written by that; the new form is stored by the next [`update`](crate::Session::update).
+///
+/// **New and forgotten fields** need `#[serde(default)]`, and no `deny_unknown_fields`, at every
+/// depth:
 ///
 /// ```
 /// # #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -22,6 +30,66 @@ use crate::error::Error;
 /// # fn is_data<D: tier_cache::SessionData>() {}
 /// # is_data::<Basket>();
 /// ```
+///
+/// **Another form** is read by a type that knows all of them, the newest first. What is none of them
+/// becomes the default here, rather than an error:
+///
+/// ```
+/// use serde::{Deserialize, Serialize, de::IgnoredAny};
+///
+/// #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// #[serde(from = "Stored")]
+/// struct Basket {
+///     lines: Vec<Line>,
+/// }
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// struct Line {
+///     name: String,
+///     #[serde(default)]
+///     count: u32,
+/// }
+///
+/// /// As releases have stored it.
+/// #[derive(Deserialize)]
+/// #[serde(untagged)]
+/// enum Stored {
+///     Lines { lines: Vec<Line> },
+///     /// Until release 4.
+///     Names(Vec<String>),
+///     Unknown(IgnoredAny),
+/// }
+///
+/// impl From<Stored> for Basket {
+///     fn from(stored: Stored) -> Self {
+///         let lines = match stored {
+///             Stored::Lines { lines } => lines,
+///             Stored::Names(names) => {
+///                 let line = |name| Line { name, count: 1 };
+///                 names.into_iter().map(line).collect()
+///             }
+///             Stored::Unknown(_) => Vec::new(),
+///         };
+///         Self { lines }
+///     }
+/// }
+///
+/// # fn is_data<D: tier_cache::SessionData>() {}
+/// # is_data::<Basket>();
+/// let old: Basket = serde_json::from_str(r#"["tea"]"#)?;
+/// let new: Basket = serde_json::from_str(r#"{"lines":[{"name":"tea","count":1}]}"#)?;
+/// assert_eq!(old, new);
+/// assert_eq!(serde_json::from_str::<Basket>("5")?, Basket::default());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// Deploy in two steps where both forms are in use at once: first a release that reads both and
+/// writes the old one, then one that writes the new one.
+///
+/// **What does not read** is an error to the handler that asks for it
+/// ([`Body::data`]), and no logout. [`update`](crate::Session::update) fails too, so that nothing is
+/// lost by mistake. [`replace_data`](crate::Session::replace_data) stores over it, and
+/// [`Login::rewrite_data`](crate::Login::rewrite_data) leaves it behind at a login.
 pub trait SessionData:
     Serialize + DeserializeOwned + Default + Clone + Send + Sync + 'static
 {
@@ -60,7 +128,7 @@ fn has_nul(text: &str) -> bool {
 }
 
 /// Stored data as the application's type.
-fn read<D: SessionData>(text: &str) -> Result<D, DataError> {
+pub(crate) fn read<D: SessionData>(text: &str) -> Result<D, DataError> {
     if text == "null" {
         return Ok(D::default());
     }

@@ -169,6 +169,16 @@ impl<D: SessionData> Session<D> {
         self.tiers.update(self, change).await
     }
 
+    /// Replaces the application's data, whether or not what is stored reads as `D`; see
+    /// [`Tiers::replace_data`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Tiers::replace_data`].
+    pub async fn replace_data(&self, data: D) -> Result<Self, Error> {
+        self.tiers.replace_data(self, data).await
+    }
+
     pub(crate) fn shown(&self) -> Shown {
         self.held.shown(self.head())
     }

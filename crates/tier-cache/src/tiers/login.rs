@@ -23,6 +23,7 @@ pub struct Login<D> {
     pub(super) user: Option<UserId>,
     pub(super) device: Option<Device>,
     pub(super) data: Option<D>,
+    pub(super) rewrites: bool,
     ttl: Option<Duration>,
     idle_ttl: Option<Duration>,
     assurance: u8,
@@ -43,6 +44,7 @@ impl<D> Login<D> {
             user: None,
             device: None,
             data: None,
+            rewrites: false,
             ttl: None,
             idle_ttl: None,
             assurance: 0,
@@ -73,6 +75,17 @@ impl<D> Login<D> {
     #[must_use]
     pub fn data(mut self, data: D) -> Self {
         self.data = Some(data);
+        self
+    }
+
+    /// In an [upgrade](Tiers::upgrade), writes the data that goes on as this release reads it, and
+    /// the default in place of data that does not read as `D`. Without this the data goes on as it is
+    /// stored, byte for byte, also to the login service of an application whose data it does not know.
+    ///
+    /// See [`SessionData`] for data of other releases.
+    #[must_use]
+    pub fn rewrite_data(mut self) -> Self {
+        self.rewrites = true;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::{Head, Key, SessionId, Version};
+use session_core::{DataError, Head, Key, SessionId, Version};
 
 use super::load::From;
 use super::login::bounded_text;
@@ -23,13 +23,41 @@ impl<D: SessionData> Tiers<D> {
     /// # Errors
     ///
     /// [`Error::Conflict`] if others were faster many times over; [`Error::Refused`] if the
-    /// session is no longer accepted; [`Error::Data`] if what is stored does not read as `D`;
-    /// [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`].
+    /// session is no longer accepted; [`Error::Data`] if what is stored does not read as `D` (see
+    /// [`replace_data`](Self::replace_data)); [`Error::DataTooLarge`], [`Error::Unwritable`],
+    /// [`Error::Store`].
     #[tracing::instrument(level = "debug", name = "session.update", skip_all, fields(session = %session.id()))]
     pub async fn update(
         &self,
         session: &Session<D>,
         mut change: impl FnMut(&mut D),
+    ) -> Result<Session<D>, Error> {
+        let changed = |stored: Result<&D, DataError>| {
+            let mut data = stored?.clone();
+            change(&mut data);
+            Ok(data)
+        };
+        self.update_to(session, changed).await
+    }
+
+    /// Puts this in the place of a session's data, whatever is stored: also what does not read as
+    /// `D`, because another release of the application wrote it.
+    ///
+    /// If the future is dropped, the change may have been made.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), but never [`Error::Data`].
+    #[tracing::instrument(level = "debug", name = "session.replace_data", skip_all, fields(session = %session.id()))]
+    pub async fn replace_data(&self, session: &Session<D>, data: D) -> Result<Session<D>, Error> {
+        self.update_to(session, |_| Ok(data.clone())).await
+    }
+
+    /// Stores the data that `changed` makes of what is stored, or of why that does not read.
+    async fn update_to(
+        &self,
+        session: &Session<D>,
+        mut changed: impl FnMut(Result<&D, DataError>) -> Result<D, Error>,
     ) -> Result<Session<D>, Error> {
         let id = session.id();
         let place = self.shared().place_to_write()?;
@@ -50,16 +78,12 @@ impl<D: SessionData> Tiers<D> {
                     (newest, version)
                 }
             };
-            let mut data = stored.data()?.clone();
-            change(&mut data);
-            let changed = Change {
+            let data = changed(stored.data())?;
+            let change = Change {
                 data: Some(data::write(&data, self.config().session.max_data.as_u64())?),
                 ..Change::default()
             };
-            if let Some(session) = self
-                .change(&place, id, at, session.shown(), changed)
-                .await?
-            {
+            if let Some(session) = self.change(&place, id, at, session.shown(), change).await? {
                 return Ok(session);
             }
         }

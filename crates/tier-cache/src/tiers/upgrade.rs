@@ -8,7 +8,7 @@ use super::Tiers;
 use super::login::{Issued, Login, Minted};
 use crate::cold::{ColdStore, NewSession, Row};
 use crate::config::Strictness;
-use crate::data::SessionData;
+use crate::data::{self, SessionData};
 use crate::error::{Error, Refusal};
 use crate::events::Renewal;
 use crate::session::Session;
@@ -103,10 +103,11 @@ impl<D: SessionData> Tiers<D> {
         login: &Login<D>,
     ) -> Result<Issued<D>, Error> {
         let new = self.new_session(SessionId::random(), login.clone(), (None, None))?;
+        let allowed = self.config().session.max_data.as_u64();
         self.succeed(guest, Renewal::Login, name, move |row| NewSession {
             // By the clock that all nodes share: the grace is counted from it.
             created_at: row.read_at,
-            ..taking_over(new.clone(), login, row)
+            ..taking_over(new.clone(), login, row, allowed)
         })
         .await
     }
@@ -117,7 +118,8 @@ impl<D: SessionData> Tiers<D> {
         let minted = Minted::new(self, id);
         let new = self.new_session(id, login.clone(), minted.hashes)?;
         let place = self.shared().place_to_write()?;
-        let new = taking_over(new, &login, first);
+        let allowed = self.config().session.max_data.as_u64();
+        let new = taking_over(new, &login, first, allowed);
         let session = self.begin(&place, new, None).await?;
         Ok(minted.issued(session))
     }
@@ -171,12 +173,33 @@ impl<D: SessionData> Tiers<D> {
 }
 
 /// A new session, with what the login does not say from the one before it.
-fn taking_over<D>(mut new: NewSession, login: &Login<D>, before: Row) -> NewSession {
+fn taking_over<D: SessionData>(
+    mut new: NewSession,
+    login: &Login<D>,
+    before: Row,
+    allowed: u64,
+) -> NewSession {
     if login.device.is_none() {
         new.device = before.body.device;
     }
     if login.data.is_none() {
-        new.data = before.body.data;
+        new.data = match login.rewrites {
+            true => rewritten::<D>(before.head.id, before.body.data, allowed),
+            false => before.body.data,
+        };
     }
     new
+}
+
+/// Stored data as this release writes it; none in place of data that it cannot read.
+fn rewritten<D: SessionData>(of: SessionId, stored: Box<str>, allowed: u64) -> Box<str> {
+    match data::read::<D>(&stored) {
+        // What was never set stays so. What is too large now was not when it was stored.
+        Ok(_) if &*stored == "null" => stored,
+        Ok(read) => data::write(&read, allowed).unwrap_or(stored),
+        Err(error) => {
+            tracing::warn!(%error, session = %of, "unreadable data does not go on in a login");
+            "null".into()
+        }
+    }
 }

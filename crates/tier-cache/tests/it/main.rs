@@ -16,6 +16,7 @@ mod leaks;
 mod life;
 mod limits;
 mod metrics;
+mod migrated_data;
 mod namespaces;
 mod notify;
 mod others_settings;

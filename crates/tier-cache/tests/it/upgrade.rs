@@ -45,9 +45,12 @@ async fn doubled_upgrades_lead_to_the_same_data_on_two_nodes(cold: Cold) {
     for round in 0..5 {
         let guest = guest(&nodes[0]).await;
         let mut upgrades = tokio::task::JoinSet::new();
+        let mut seen = Vec::new();
+        for node in &nodes {
+            seen.push(node.find(guest.access.clone()).await.unwrap());
+        }
         for at in 0..8 {
-            let node = nodes[at % 2].clone();
-            let session = node.find(guest.access.clone()).await.unwrap();
+            let (node, session) = (nodes[at % 2].clone(), seen[at % 2].clone());
             upgrades.spawn(async move { node.upgrade(&session, Login::user(ada)).await });
         }
         let mut ids = Vec::new();

@@ -57,7 +57,11 @@ pub(crate) async fn login(
     let (Some(id), Some(hash), true) = (id, hash, matches) else {
         return Err(wrong());
     };
-    let login = Login::user(id).device(device).assurance(PASSWORD_ALONE);
+    let login = Login::user(id)
+        .device(device)
+        .assurance(PASSWORD_ALONE)
+        // What this release cannot read ends with the session that held it.
+        .rewrite_data();
     let sessions = api.sessions();
     let issued = sessions
         .log_in(&parts.headers, &parts.extensions, login)

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{App, Sql, Tokens, on_both};
+use crate::support::{App, Sql, Tokens, eventually, on_both};
 
 on_both!(
     a_login_is_known_by_cookie_and_by_token,
@@ -12,6 +12,7 @@ on_both!(
     a_refresh_replaces_both_tokens,
     a_user_logs_out_on_every_device,
     data_is_kept_per_session,
+    data_of_another_release_is_read_and_replaced,
     plain_sql_revokes,
     operators_see_health_and_metrics,
     the_page_brings_its_own_files,
@@ -183,6 +184,55 @@ fn a_user_logs_out_on_every_device(app: &App, _: Sql<'_>) {
     }
     app.me(&bobs).expect(200);
     app.delete("/sessions").send().expect_error(401);
+}
+
+fn data_of_another_release_is_read_and_replaced(app: &App, sql: Sql<'_>) {
+    let kg = r#"{"basket":[{"name":"x","count":2,"unit":"kg"}]}"#;
+    let x = json!([{ "name": "x", "count": 2 }]);
+    // Deeper than serde_json goes.
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    let none = json!([]);
+    for (stored, basket) in [
+        (kg, &x),
+        (r#"{"basket":[{"count":2}],"note":[]}"#, &none),
+        (r#""text""#, &none),
+        (deep.as_str(), &none),
+    ] {
+        let tokens = app.log_in("ada");
+        let write = || {
+            let id = &tokens.id;
+            sql(&format!(
+                "UPDATE sessions SET data = '{stored}' WHERE id = '{id}'"
+            ));
+            eventually("it is seen", || {
+                let seen = app.get("/me").bearer(&tokens.access).send().expect(200);
+                let version = sql(&format!("SELECT version FROM sessions WHERE id = '{id}'"));
+                let version: i64 = version.trim().parse().unwrap();
+                seen.json()["session"]["version"] == version
+            });
+        };
+        let read = |access: &str| {
+            let data = app.get("/data").bearer(access).send().expect(200);
+            data.json()["basket"].clone()
+        };
+        write();
+        assert_eq!(read(&tokens.access), *basket, "{stored:.80}");
+        let put = app.put("/data").bearer(&tokens.access);
+        let put = put.json(json!({ "note": "new" })).send().expect(200);
+        assert_eq!(put.json()["note"], "new");
+        let of = |id: &str| sql(&format!("SELECT data FROM sessions WHERE id = '{id}'"));
+        assert!(of(&tokens.id).contains("new"), "{stored:.80}");
+
+        write();
+        let login = app.login("ada", "demo").bearer(&tokens.access).send();
+        let next = Tokens::of(&login);
+        assert_eq!(read(&next.access), *basket, "{stored:.80}");
+        let kept = of(&next.id);
+        assert!(
+            !kept.contains("kg") && !kept.contains("text") && !kept.contains("[["),
+            "{kept:.80}"
+        );
+    }
 }
 
 fn data_is_kept_per_session(app: &App, _: Sql<'_>) {
