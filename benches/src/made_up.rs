@@ -11,7 +11,8 @@ use session_core::{
 };
 use tower_session::tier_cache::StoreError;
 use tower_session::tier_cache::cold::{
-    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention, Row, Scope,
+    Change, Changes, ColdStore, Created, Cursor, Limit, NewSession, Pruned, RawBody, Retention,
+    Row, Scope,
 };
 
 /// Nothing ever changes in it.
@@ -133,7 +134,13 @@ impl ColdStore for MadeUp {
         Ok(0)
     }
 
-    async fn list(&self, _: UserId, _: Timestamp, _: u32) -> Result<Vec<Row>, StoreError> {
+    async fn list(
+        &self,
+        _: UserId,
+        _: Timestamp,
+        _: Option<Cursor>,
+        _: u32,
+    ) -> Result<Vec<Row>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -133,7 +133,7 @@ pub(crate) struct Revoke {
     pub(crate) json: bool,
 }
 
-/// Lists a user's sessions that are accepted now, the last seen first; at most 1,000.
+/// Lists a user's sessions that are accepted now, the last seen first.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// The user's number, as in the table of users

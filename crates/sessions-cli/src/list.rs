@@ -12,7 +12,16 @@ pub(crate) async fn run(place: &Place, asked: List) -> Result<(), Failure> {
     let mut config = config(place)?;
     config.warm.url = None;
     let tiers = open_without_key(config).await?;
-    let sessions = tiers.list(UserId::Int(asked.user)).await?;
+    let (mut sessions, mut after) = (Vec::new(), None);
+    loop {
+        let page = tiers.list_page(UserId::Int(asked.user), after, u32::MAX);
+        let page = page.await?;
+        sessions.extend(page.sessions);
+        match page.next {
+            None => break,
+            next => after = next,
+        }
+    }
     if asked.json {
         let text = serde_json::to_string_pretty(&sessions);
         return print(&text.map_err(Failure::failed)?);

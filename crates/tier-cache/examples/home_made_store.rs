@@ -11,8 +11,8 @@ use session_core::{
     Head, Key, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, UserId, Version,
 };
 use tier_cache::cold::{
-    Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
-    Row, Scope, WhenFull,
+    Change, Changed, Changes, ColdStore, Created, Cursor, Limit, NewSession, Pruned, RawBody,
+    Retention, Row, Scope, WhenFull,
 };
 use tier_cache::{Login, StoreError, TierConfig, Tiers};
 
@@ -43,7 +43,7 @@ impl Tables {
     fn live(&self, now: Timestamp, theirs: impl Fn(&Row) -> bool) -> Vec<SessionId> {
         let live = |row: &&Row| accepted(row) && row.head.expires_at > now && theirs(row);
         let mut rows: Vec<&Row> = self.sessions.values().filter(live).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.head.last_seen_at));
+        rows.sort_by_key(|row| std::cmp::Reverse((row.head.last_seen_at, row.head.id)));
         rows.into_iter().map(|row| row.head.id).collect()
     }
 
@@ -217,9 +217,21 @@ impl ColdStore for MemoryStore {
         Ok(noted)
     }
 
-    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
+    async fn list(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
         let tables = self.tables();
-        let theirs = |row: &Row| row.head.user.as_ref().is_some_and(|owner| owner.id == user);
+        let comes = |head: &Head| {
+            after.is_none_or(|after| (head.last_seen_at, head.id) < (after.last_seen_at, after.id))
+        };
+        let theirs = |row: &Row| {
+            let owner = row.head.user.as_ref();
+            owner.is_some_and(|owner| owner.id == user) && comes(&row.head)
+        };
         let listed = tables.live(now, theirs).into_iter().take(limit as usize);
         Ok(listed
             .map(|id| tables.read(&tables.sessions[&id]))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::DataError;
+use session_core::{DataError, UserId};
 
 /// Why a request has no session although it showed a token.
 ///
@@ -72,6 +72,12 @@ pub enum Error {
     TooManySessions {
         /// How many are allowed.
         allowed: u32,
+    },
+    /// The user of the session to begin does not exist.
+    #[error("user {user} does not exist in the table users: add the row before the login")]
+    NoSuchUser {
+        /// Who was to log in.
+        user: UserId,
     },
     /// The application's data is too large to store.
     #[error("the session's data takes {size} bytes; session.max_data allows {allowed}")]

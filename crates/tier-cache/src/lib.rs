@@ -49,7 +49,7 @@ pub use fence::{Admission, Gate};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
-    Below, Credential, Inspection, Issued, Listed, Login, Lookup, Receipt, StartError, Stats,
-    Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
+    Below, Credential, Inspection, Issued, Listed, ListedPage, Login, Lookup, Receipt, StartError,
+    Stats, Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
 };
 pub use warm::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use tier_cache::ColdConfig;
 use tier_cache::StoreError;
 use tier_cache::cold::{
-    Change, Changes, ColdStore, Created, Key, Limit, Lineage, Mark, NewSession, PostgresStore,
-    Pruned, Retention, Row, Scope, SessionId, SqliteStore, StoreStats, Timestamp, UserId, Version,
+    Change, Changes, ColdStore, Created, Cursor, Key, Limit, Lineage, Mark, NewSession,
+    PostgresStore, Pruned, Retention, Row, Scope, SessionId, SqliteStore, StoreStats, Timestamp,
+    UserId, Version,
 };
 
 /// Forwards everything, but shows one lineage for all histories and says of none that it moved.
@@ -94,8 +95,14 @@ impl ColdStore for Unaware {
         self.0.touch(seen, interval).await
     }
 
-    async fn list(&self, user: UserId, now: Timestamp, most: u32) -> Result<Vec<Row>, StoreError> {
-        let rows = self.0.list(user, now, most).await?;
+    async fn list(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        after: Option<Cursor>,
+        most: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.0.list(user, now, after, most).await?;
         Ok(rows.into_iter().map(shown).collect())
     }
 

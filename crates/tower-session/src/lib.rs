@@ -83,8 +83,8 @@ pub use session_core::{
     TokenKind, User, UserId, Version, WrittenToken,
 };
 pub use tier_cache::{
-    self, Credential, Error, Event, Health, Issued, Listed, Login, Reason, Receipt, Refusal, Scope,
-    SessionData, Strictness, Tier, TierConfig, Tiers,
+    self, Credential, Error, Event, Health, Issued, Listed, ListedPage, Login, Reason, Receipt,
+    Refusal, Scope, SessionData, Strictness, Tier, TierConfig, Tiers,
 };
 
 /// The README's example compiles.

@@ -3,6 +3,7 @@
 //! [`ColdStore`] is what the tiers ask of it. `PostgresStore` and `SqliteStore` are the bundled
 //! ones; an application with tables of its own implements the trait.
 
+mod cursor;
 mod existing;
 #[cfg(feature = "diesel")]
 mod migrations;
@@ -32,6 +33,7 @@ mod sqlite;
 #[cfg(feature = "postgres")]
 mod target;
 
+pub use cursor::{Cursor, MalformedCursor};
 pub use existing::existing;
 pub(crate) use existing::to_serve;
 #[cfg(feature = "diesel")]

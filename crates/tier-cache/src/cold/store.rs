@@ -7,6 +7,7 @@ use session_core::{
     Device, Head, Key, KeyHash, Lineage, Mark, Salt, SessionId, Timestamp, UserId, Version,
 };
 
+use super::cursor::Cursor;
 use crate::error::StoreError;
 
 /// What the tiers ask of the database.
@@ -158,12 +159,19 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<u64, StoreError>;
 
     /// A user's sessions that can be accepted at `now`, at most `limit`, the most recently seen
-    /// first.
+    /// first; of those seen in the same millisecond the one with the greater id. With `after` those that come
+    /// after it in this order.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the database could not answer in time.
-    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError>;
+    async fn list(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError>;
 
     /// What changed at or above `since`, the newest `limit` of it, read in one snapshot.
     ///
@@ -395,6 +403,8 @@ pub enum Created {
     Full,
     /// The session to replace is not at that version, or no longer accepted.
     Overtaken,
+    /// There is no such user.
+    NoUser,
 }
 
 /// Which sessions to revoke. Every condition narrows it; without any it is all there are.

@@ -12,7 +12,7 @@ use super::read::Shown;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{ColdStore, Created, Limit, NewSession, Row};
 use crate::data::{self, SessionData};
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, StoreError};
 use crate::events::{Event, Reason, Renewal};
 use crate::session::Session;
 use crate::touch;
@@ -133,8 +133,8 @@ impl<D: SessionData> Tiers<D> {
     /// # Errors
     ///
     /// [`Error::TooManySessions`] if the user has as many as allowed and the configuration refuses
-    /// more; [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`] (also if there is no
-    /// such user), and [`Error::Refused`] if the user was switched off meanwhile.
+    /// more; [`Error::NoSuchUser`]; [`Error::DataTooLarge`], [`Error::Unwritable`], [`Error::Store`], and
+    /// [`Error::Refused`] if the user is switched off.
     ///
     /// # Panics
     ///
@@ -330,6 +330,14 @@ impl<D: SessionData> Tiers<D> {
                     });
                 }
                 Created::Overtaken => return Err(Error::Conflict { attempts: 1 }),
+                Created::NoUser => match user {
+                    Some(user) => return Err(Error::NoSuchUser { user }),
+                    None => {
+                        let reason =
+                            "the store says that the user of a guest's session does not exist";
+                        return Err(StoreError::permanent("create", reason).into());
+                    }
+                },
             };
             if let Some(((old, _), renewed)) = replaces.zip(renewed) {
                 shared.bury(old).await;

@@ -20,7 +20,8 @@
 //! | `update.rs` | how what a session holds is changed |
 //! | `turns.rs` | how those who change one session at once go one after the other |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
-//! | `revoke.rs` | how sessions are revoked, and listed for whoever may |
+//! | `revoke.rs` | how sessions are revoked |
+//! | `list.rs` | how a user's sessions are listed, page by page |
 //! | `inspect.rs` | what each tier holds of a session, and what the gate says of it |
 //! | `stats.rs` | how much each tier holds |
 //! | `write.rs` | how the caches come to know what was written |
@@ -31,6 +32,7 @@ mod below;
 mod fills;
 mod gather;
 mod inspect;
+mod list;
 mod load;
 mod login;
 mod pipeline;
@@ -62,10 +64,11 @@ use tokio_util::task::TaskTracker;
 
 pub use below::Below;
 pub use inspect::{Inspection, WarmCopy};
+pub use list::{Listed, ListedPage};
 pub use login::{Issued, Login};
 pub(crate) use read::Shown;
 pub use read::{Credential, Lookup};
-pub use revoke::{Listed, Receipt};
+pub use revoke::Receipt;
 pub use start::{StartError, TiersBuilder};
 pub use stats::Stats;
 pub use warm_up::{WarmUp, WarmedUp};

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
-use serde::Serialize;
-use session_core::{Device, Key, SessionId, Standing, Timestamp, UserId, Version};
+use session_core::{Key, SessionId, Version};
 
 use super::places::Place;
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
-use crate::cold::{ColdStore, Scope};
+use crate::cold::Scope;
 use crate::data::SessionData;
 use crate::error::Error;
 use crate::events::{Event, Reason};
@@ -71,27 +70,6 @@ impl Receipt {
     pub fn revoked(&self) -> u64 {
         self.revoked
     }
-}
-
-/// A session as its user sees it in a list of devices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listed {
-    /// The session.
-    pub id: SessionId,
-    /// Whether it is the one that asks; see [`Session::siblings`].
-    pub current: bool,
-    /// Its version.
-    pub version: Version,
-    /// The device it was made on.
-    pub device: Device,
-    /// When the session began.
-    pub created_at: Timestamp,
-    /// When its user last proved to be that user.
-    pub authenticated_at: Timestamp,
-    /// When it was last seen, as far as the database knows: up to `session.touch_interval` later.
-    pub last_seen_at: Timestamp,
-    /// When it ends.
-    pub expires_at: Timestamp,
 }
 
 impl<D: SessionData> Tiers<D> {
@@ -174,52 +152,9 @@ impl<D: SessionData> Tiers<D> {
         })
         .await
     }
-
-    /// The sessions of a user that can be accepted now, the most recently seen first; at most
-    /// 1,000.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
-    pub async fn list(&self, user: UserId) -> Result<Vec<Listed>, Error> {
-        const MOST: u32 = 1000;
-        let shared = self.shared();
-        let _place = shared.place_to_write()?;
-        let now = shared.clock.now().wall;
-        let list = async move |store: Arc<dyn ColdStore>| store.list(user, now, MOST).await;
-        let rows = shared.ask(list).await?.into_iter();
-        let valid = rows.filter(|row| row.head.standing(now) == Standing::Valid);
-        let listed = valid.map(|row| Listed {
-            id: row.head.id,
-            current: false,
-            version: row.head.version,
-            device: row.body.device,
-            created_at: row.body.created_at,
-            authenticated_at: row.head.authenticated_at,
-            last_seen_at: row.head.last_seen_at,
-            expires_at: row.head.expires_at,
-        });
-        Ok(listed.collect())
-    }
 }
 
 impl<D: SessionData> Session<D> {
-    /// The sessions of the same user, this one marked; a guest's alone has none.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tiers::list`].
-    pub async fn siblings(&self) -> Result<Vec<Listed>, Error> {
-        let Some(user) = self.user() else {
-            return Ok(Vec::new());
-        };
-        let mut listed = self.tiers().list(user.id).await?;
-        for session in &mut listed {
-            session.current = session.id == self.id();
-        }
-        Ok(listed)
-    }
-
     /// Revokes this session: a logout.
     ///
     /// # Errors

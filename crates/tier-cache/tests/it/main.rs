@@ -15,6 +15,7 @@ mod inspect;
 mod leaks;
 mod life;
 mod limits;
+mod lists;
 mod metrics;
 mod migrated_data;
 mod namespaces;

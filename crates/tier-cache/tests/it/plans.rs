@@ -170,7 +170,10 @@ impl Explained {
             .touch(seen.to_vec(), Duration::from_secs(60))
             .await
             .unwrap();
-        store.list(user.into(), millis(0), 1000).await.unwrap();
+        store
+            .list(user.into(), millis(0), None, 1000)
+            .await
+            .unwrap();
         let since = store.changes(Mark::ZERO, 100_000).await.unwrap();
         store.changes(since.up_to, 100_000).await.unwrap();
         store.renew_lineage(since.lineage).await.unwrap();

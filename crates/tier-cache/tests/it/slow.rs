@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use session_core::{Key, Lineage, Mark, SessionId, Timestamp, UserId, Version};
 use tier_cache::StoreError;
 use tier_cache::cold::{
-    Change, Changes, ColdStore, Created, Limit, NewSession, Pruned, Retention, Row, Scope,
+    Change, Changes, ColdStore, Created, Cursor, Limit, NewSession, Pruned, Retention, Row, Scope,
 };
 use tokio::sync::Semaphore;
 
@@ -174,8 +174,14 @@ impl ColdStore for Slow {
         self.inner.touch(seen, interval).await
     }
 
-    async fn list(&self, user: UserId, now: Timestamp, limit: u32) -> Result<Vec<Row>, StoreError> {
-        self.inner.list(user, now, limit).await
+    async fn list(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.inner.list(user, now, after, limit).await
     }
 
     async fn renew_lineage(&self, lost: Lineage) -> Result<(), StoreError> {

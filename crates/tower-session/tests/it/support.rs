@@ -183,8 +183,14 @@ impl ColdStore for Store {
         self.called("touch")?.touch(seen, interval).await
     }
 
-    async fn list(&self, of: UserId, at: Timestamp, most: u32) -> Result<Vec<Row>, StoreError> {
-        self.called("list")?.list(of, at, most).await
+    async fn list(
+        &self,
+        of: UserId,
+        at: Timestamp,
+        after: Option<tier_cache::cold::Cursor>,
+        most: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.called("list")?.list(of, at, after, most).await
     }
 
     async fn changes(

@@ -1,7 +1,7 @@
 //! How a session is added: in place of another one, within a user's limit.
 
 use diesel::prelude::*;
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Nullable};
 #[cfg(feature = "postgres")]
 use diesel_async::AsyncPgConnection;
@@ -33,12 +33,17 @@ macro_rules! create {
                 if limit.is_none() && replaces.is_none() {
                     let created = self.run("create", Sends::Write, move |connection| {
                         let insert = diesel::insert_into(sessions::table).values(row);
-                        async move { insert.execute(connection).await }.boxed()
+                        async move {
+                            match insert.execute(connection).await {
+                                Err(error) if is_without_user(&error) => Ok(Created::NoUser),
+                                created => created.map(|_| Created::Yes {
+                                    revoked: Vec::new(),
+                                }),
+                            }
+                        }
+                        .boxed()
                     });
-                    created.await?;
-                    return Ok(Created::Yes {
-                        revoked: Vec::new(),
-                    });
+                    return created.await;
                 }
                 let creating = async move |connection: &mut $connection| {
                     Self::lock(connection, row.user_id, replaces, limit).await?;
@@ -61,6 +66,7 @@ macro_rules! create {
                     async move {
                         match connection.transaction(creating).await {
                             Err(DieselError::RollbackTransaction) => Ok(Created::Full),
+                            Err(error) if is_without_user(&error) => Ok(Created::NoUser),
                             created => created,
                         }
                     }
@@ -142,6 +148,14 @@ macro_rules! create {
             }
         }
     };
+}
+
+/// The only foreign key of a session that is added is its user's.
+fn is_without_user(error: &DieselError) -> bool {
+    matches!(
+        error,
+        DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
+    )
 }
 
 #[cfg(feature = "postgres")]

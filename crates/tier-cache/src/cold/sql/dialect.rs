@@ -15,6 +15,8 @@ pub(super) struct Dialect {
     pub(super) kind: &'static str,
     /// How many keys a list of them names at least.
     pub(super) least_keys: usize,
+    /// When a session was last seen, to the millisecond.
+    pub(super) last_seen_at: &'static str,
     /// Lets the logins of one user go one after the other. Binds: whose.
     pub(super) lock_user: &'static str,
     /// Locks all that a login may revoke. Binds: which is replaced, whose.
@@ -55,6 +57,8 @@ impl PostgresStore {
             // plans anew each time, for what it believes to gain, and that takes longer than reading
             // the rows.
             least_keys: 10,
+            // Rows that other programs write are told to the microsecond.
+            last_seen_at: "date_trunc('milliseconds', sessions.last_seen_at)",
             lock_user: "SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE",
             lock_sessions: "SELECT id FROM sessions WHERE id = $1 \
                 OR (user_id = $2 AND is_active AND revoked_at IS NULL) ORDER BY id FOR UPDATE",
@@ -104,6 +108,7 @@ impl SqliteStore {
         Dialect {
             kind: "sqlite",
             least_keys: 1,
+            last_seen_at: "sessions.last_seen_at",
             // Writes nothing, but makes the transaction one that writes, before it reads.
             lock_user: "UPDATE users SET is_active = is_active WHERE id = $1",
             // Writers are serial: there is nothing to lock.

@@ -45,6 +45,7 @@ pub(super) use deadlines::Unreached;
 #[cfg(feature = "sqlite")]
 pub(super) use lineage::missing;
 
+use super::cursor::Cursor;
 #[cfg(feature = "postgres")]
 use super::postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
@@ -118,9 +119,10 @@ macro_rules! cold_store {
                 &self,
                 user: UserId,
                 now: Timestamp,
+                after: Option<Cursor>,
                 limit: u32,
             ) -> Result<Vec<Row>, StoreError> {
-                self.live_of(user, now, limit).await
+                self.live_of(user, now, after, limit).await
             }
 
             async fn changes(&self, since: Mark, limit: u32) -> Result<Changes, StoreError> {

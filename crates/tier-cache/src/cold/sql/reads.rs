@@ -1,5 +1,6 @@
 //! How sessions are read: by their keys, or as lists.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
 #[cfg(feature = "postgres")]
 use diesel_async::AsyncPgConnection;
@@ -8,6 +9,7 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use futures_util::FutureExt as _;
 use session_core::{Key, SessionId, Timestamp, UserId, Version};
 
+use super::super::cursor::Cursor;
 #[cfg(feature = "postgres")]
 use super::super::postgres::PostgresStore;
 use super::super::queries::{SessionRow, Wanted, WantedMany, bundled, session_rows};
@@ -15,7 +17,7 @@ use super::super::schema::{session_now, sessions, users};
 #[cfg(feature = "sqlite")]
 use super::super::sqlite::{AsyncSqliteConnection, SqliteStore};
 use super::super::store::Row;
-use super::super::types::{Id, Time};
+use super::super::types::{Id, Time, sql as schema};
 use super::connections::{Connections, Sends};
 use crate::error::StoreError;
 
@@ -109,16 +111,24 @@ macro_rules! reads {
                 &self,
                 user: UserId,
                 now: Timestamp,
+                after: Option<Cursor>,
                 limit: u32,
             ) -> Result<Vec<Row>, StoreError> {
                 let user = bundled("list", user)?;
+                let after = after.unwrap_or(Cursor::START);
                 let rows = self.run("list", Sends::Read, move |connection| {
+                    let seen = || sql::<schema::Instant>(Self::DIALECT.last_seen_at);
                     let query = session_rows!()
                         .filter(sessions::user_id.eq(user))
                         .filter(sessions::is_active.eq(true))
                         .filter(sessions::revoked_at.is_null())
                         .filter(sessions::expires_at.gt(Time(now)))
-                        .order(sessions::last_seen_at.desc())
+                        .filter(
+                            seen().lt(Time(after.last_seen_at)).or(seen()
+                                .eq(Time(after.last_seen_at))
+                                .and(sessions::id.lt(Id(after.id)))),
+                        )
+                        .order((seen().desc(), sessions::id.desc()))
                         .limit(i64::from(limit));
                     async move { query.load::<SessionRow>(connection).await }.boxed()
                 });

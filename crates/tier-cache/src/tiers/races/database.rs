@@ -8,8 +8,8 @@ use session_core::{Device, Head, Key, Lineage, Mark, SessionId, Timestamp, UserI
 
 use crate::clock::{Clock, Moment};
 use crate::cold::{
-    Change, Changed, Changes, ColdStore, Created, Limit, NewSession, Pruned, RawBody, Retention,
-    Row, Scope,
+    Change, Changed, Changes, ColdStore, Created, Cursor, Limit, NewSession, Pruned, RawBody,
+    Retention, Row, Scope,
 };
 use crate::error::StoreError;
 use crate::sync::step;
@@ -274,7 +274,13 @@ impl ColdStore for Database {
         unreachable!()
     }
 
-    async fn list(&self, _: UserId, _: Timestamp, _: u32) -> Result<Vec<Row>, StoreError> {
+    async fn list(
+        &self,
+        _: UserId,
+        _: Timestamp,
+        _: Option<Cursor>,
+        _: u32,
+    ) -> Result<Vec<Row>, StoreError> {
         unreachable!()
     }
 
