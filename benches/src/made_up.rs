@@ -150,6 +150,7 @@ impl ColdStore for MadeUp {
             complete_since: since,
             sessions: Vec::new(),
             lineage: Lineage::ONLY,
+            begun: None,
             moved: None,
         })
     }

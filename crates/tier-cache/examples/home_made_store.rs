@@ -264,6 +264,7 @@ impl ColdStore for MemoryStore {
             sessions,
             // Rule 4: what is in memory is never put back to an older state.
             lineage: Lineage::ONLY,
+            begun: None,
             moved: None,
         })
     }

@@ -25,6 +25,7 @@ const POSTGRES: &[Migration] = migrations!("postgres":
     "2026-11-24-000000_tiered_sessions"
     "2026-11-30-000000_histories"
     "2026-11-30-000001_accounts"
+    "2026-11-30-000002_lineage_begun"
 );
 
 #[cfg(feature = "sqlite")]
@@ -32,6 +33,7 @@ const SQLITE: &[Migration] = migrations!("sqlite":
     "2026-11-24-000000_tiered_sessions"
     "2026-11-30-000000_histories"
     "2026-11-30-000001_accounts"
+    "2026-11-30-000002_lineage_begun"
 );
 
 /// Brings the tables that `config.url` and `config.namespace` name to the newest version, as a service does

@@ -381,9 +381,9 @@ pub(super) struct TurnRow {
 macro_rules! changes_since {
     (mark: $mark:literal, horizon: $horizon:literal, moved: $moved:literal $(,)?) => {
         concat!(
-            "SELECT now.up_to, now.lineage, now.moved, now.kept_since, \
+            "SELECT now.up_to, now.lineage, now.begun, now.moved, now.kept_since, \
                 change.id, change.version, change.mark, change.deleted \
-            FROM (SELECT ", $mark, " AS up_to, ", $moved, " AS moved, history.lineage, \
+            FROM (SELECT ", $mark, " AS up_to, ", $moved, " AS moved, history.lineage, history.begun, \
                     history.tombstones_since AS kept_since \
                 FROM (SELECT 1) AS one LEFT JOIN session_history AS history ON 1 = 1 LIMIT 1) AS now \
             LEFT JOIN (\
@@ -401,13 +401,16 @@ macro_rules! changes_since {
 }
 pub(super) use changes_since;
 
-/// A row of [`changes_since`]; without a change there is one with the first four columns alone.
+/// A row of [`changes_since`]; without a change there is one with the first five columns alone.
 #[derive(QueryableByName)]
 pub(super) struct ChangeRow {
     #[diesel(sql_type = BigInt)]
     up_to: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
     lineage: Option<i64>,
+    /// When that began.
+    #[diesel(sql_type = Nullable<sql::Instant>)]
+    begun: Option<Time>,
     /// Why the database may lack what its lineage had.
     #[diesel(sql_type = Nullable<Text>)]
     moved: Option<String>,
@@ -494,6 +497,7 @@ pub(super) fn changes(since: Mark, limit: u32, rows: &[ChangeRow]) -> Result<Cha
         complete_since,
         sessions: sessions.collect(),
         lineage: first.lineage.map_or(Lineage::ONLY, Lineage::new),
+        begun: first.begun.map(|begun| begun.0),
         moved: first.moved.as_deref().map(Into::into),
     })
 }

@@ -482,6 +482,9 @@ pub struct Changes {
     pub sessions: Vec<Changed>,
     /// What all these numbers are of.
     pub lineage: Lineage,
+    /// When that began, by the database's clock; `None` if it never did, since the history of this database
+    /// never goes back.
+    pub begun: Option<Timestamp>,
     /// Why the database may lack something that this lineage had: it was restored, swapped for a copy, or
     /// recovered from a crash. Nothing else here is believed then; the node starts over and
     /// has a [new lineage](ColdStore::renew_lineage) begun. `None` if it has all of it.

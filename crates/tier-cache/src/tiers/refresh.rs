@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use session_core::{KeyHash, Salt, Token, TokenKind};
+use session_core::{KeyHash, Mark, Salt, Token, TokenKind};
 
 use super::login::prolonged;
 use super::places::Place;
 use super::read::Shown;
 use super::{ATTEMPTS, Issued, Shared, Tiers};
-use crate::cold::{Change, Rotation, Row};
+use crate::cold::{Change, ColdStore, Rotation, Row};
 use crate::data::SessionData;
 use crate::error::{Error, Refusal};
 use crate::events::{Event, Reason};
@@ -31,8 +31,9 @@ impl<D: SessionData> Tiers<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with [`Refusal::Reused`] for a token that was traded in before, or with
-    /// another [`Refusal`] if it is none of ours or the session is no longer accepted;
+    /// [`Error::Refused`] with [`Refusal::Reused`] for a token that was traded in before; with
+    /// [`Refusal::Unknown`] for one that is not known, if it may be newer than a backup that was
+    /// restored; or with another [`Refusal`] if it is none of ours or the session is no longer accepted;
     /// [`Error::Conflict`], [`Error::Store`].
     ///
     /// # Panics
@@ -95,6 +96,9 @@ impl<D: SessionData> Tiers<D> {
                         && row.read_at.since(last.at) <= self.config().session.refresh_grace =>
                 {
                     Some(last.salt)
+                }
+                _ if self.may_be_newer_than_a_backup(hash, &row).await? => {
+                    return Err(Refusal::Unknown.into());
                 }
                 _ => return Err(self.reused(&place, token, &row).await?),
             };
@@ -161,6 +165,30 @@ impl<D: SessionData> Tiers<D> {
         let (now, generation) = (shared.clock.now(), shared.hot.generation());
         let entry = Entry::cold(row.clone(), now, generation, &shared.hot);
         Session::new(self.clone(), Arc::new(entry), Tier::Cold, Shown::Nothing)
+    }
+
+    /// Whether a token that is not the session's may be newer than the row, which came from a backup. It is
+    /// then no sign of theft, and its client has to log in again.
+    ///
+    /// Every lineage may have begun after a restore. A session that was refreshed since is one of the
+    /// lineage itself; and a token that this row names as traded in is an older one in any case.
+    async fn may_be_newer_than_a_backup(&self, hash: KeyHash, row: &Row) -> Result<bool, Error> {
+        if row.rotation.is_some_and(|last| last.previous == hash) {
+            return Ok(false);
+        }
+        let ask =
+            async move |store: Arc<dyn ColdStore>| store.changes(Mark::new(i64::MAX), 1).await;
+        let now = self.shared().ask(ask).await?;
+        let refreshed = row.rotation.map_or(row.body.created_at, |last| last.at);
+        // Where it has moved, a lineage is about to begin.
+        let before = now.moved.is_some() || now.begun.is_some_and(|begun| refreshed < begun);
+        if before {
+            tracing::info!(
+                session = %row.head.id,
+                "a refresh token is not known that may be newer than a restored backup: its client has to log in again"
+            );
+        }
+        Ok(before)
     }
 
     /// Ends the session of a token that was traded in before.

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use session_core::Token;
 use tier_cache::{Clock, Error, Event, Issued, Login, Reason, Refusal, Tiers};
 
-use crate::support::{Basket, Cold, Service, on_both};
+use crate::support::{Basket, Cold, Service, eventually, on_both};
 
 on_both!(
     a_refresh_replaces_both_tokens_everywhere,
@@ -246,4 +246,112 @@ async fn a_session_that_is_not_admitted_keeps_its_refresh_token(cold: Cold) {
     let error = ask(&issued.refresh, false).await.unwrap_err();
     assert!(matches!(refused(&error), Refusal::Reused), "{error}");
     assert_eq!(asked, 6);
+}
+
+/// Puts the rows of sessions back as they were, as an operator does who restores a backup of them.
+struct Backup {
+    file: tempfile::NamedTempFile,
+}
+
+impl Backup {
+    fn of(cold: &Cold) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        match cold {
+            Cold::Postgres(database) => {
+                database.run("pg_dump", &["--format=custom", "--file", path]);
+            }
+            Cold::Sqlite(sqlite) => {
+                std::fs::remove_file(path).unwrap();
+                sqlite.sql(&format!("VACUUM INTO '{path}'"));
+            }
+        }
+        Self { file }
+    }
+
+    fn restore(&self, cold: &Cold) {
+        let path = self.file.path().to_str().unwrap();
+        match cold {
+            Cold::Postgres(database) => {
+                database.run(
+                    "pg_restore",
+                    &[
+                        "--clean",
+                        "--if-exists",
+                        "--single-transaction",
+                        "--dbname",
+                        database.name(),
+                        path,
+                    ],
+                );
+            }
+            Cold::Sqlite(sqlite) => {
+                sqlite.sql(&format!(".restore {path}"));
+            }
+        }
+    }
+}
+
+async fn a_token_newer_than_a_restored_backup_raises_no_alarm_until_the_first_refresh(cold: Cold) {
+    let service = Service::new(cold);
+    let node = service.node().await;
+    let first = node.login(Login::guest()).await.unwrap();
+    let second = node.refresh(&first.refresh).await.unwrap();
+    let backup = Backup::of(&service.cold);
+    let lost = node.refresh(&second.refresh).await.unwrap();
+    let mut events = node.events();
+    backup.restore(&service.cold);
+    let id = first.session.id();
+
+    // At once, and when the new lineage has begun; there, and on a node that starts now.
+    let later = service.node().await;
+    for node in [&node, &later, &node] {
+        for token in [&lost.refresh, &lost.refresh] {
+            let error = node.refresh(token).await.unwrap_err();
+            assert!(matches!(refused(&error), Refusal::Unknown), "{error}");
+        }
+        eventually("the node trusts its caches", async || {
+            node.health().is_trusting()
+        })
+        .await;
+    }
+    // The session itself goes on for whoever has what the backup has.
+    later.find(second.access.clone()).await.unwrap();
+    let third = later.refresh(&second.refresh).await.unwrap();
+    // From here on it is theft, whoever it is.
+    let error = node.refresh(&lost.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+    assert!(later.refresh(&third.refresh).await.is_err());
+    let reuse = loop {
+        match events.next().await.unwrap() {
+            Event::ReuseDetected { session, .. } => break session,
+            _ => continue,
+        }
+    };
+    assert_eq!(reuse, id);
+}
+
+async fn reuse_is_told_for_sessions_that_were_refreshed_in_this_lineage(cold: Cold) {
+    let service = Service::new(cold);
+    let node = service.node().await;
+    let first = node.login(Login::guest()).await.unwrap();
+    let second = node.refresh(&first.refresh).await.unwrap();
+    // A restart, or `sessions invalidate-caches`.
+    let lineage = match &service.cold {
+        Cold::Postgres(_) => "SELECT sessions_begin_lineage()",
+        Cold::Sqlite(_) => "UPDATE session_history SET lineage = random()",
+    };
+    service.cold.sql(lineage);
+    // The row itself says that this one was traded in.
+    let error = node.refresh(&first.refresh).await;
+    match error {
+        // Within the grace it is answered again.
+        Ok(again) => assert_eq!(*again.refresh.expose(), *second.refresh.expose()),
+        Err(error) => assert!(matches!(refused(&error), Refusal::Reused), "{error}"),
+    }
+    let third = node.refresh(&second.refresh).await.unwrap();
+    // Two refreshes ago, the last one in this lineage.
+    let error = node.refresh(&first.refresh).await.unwrap_err();
+    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+    assert!(node.find(third.access).await.is_err());
 }

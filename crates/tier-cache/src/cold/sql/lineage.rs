@@ -63,7 +63,8 @@ macro_rules! missing {
             UNION ALL SELECT 'sessions_begin_inactive' UNION ALL SELECT 'sessions_become_inactive' UNION ALL SELECT 'users_replace' \
             UNION ALL SELECT 'users_replace_others' UNION ALL SELECT 'users_delete_sessions' \
             UNION ALL SELECT 'session_history_begin' UNION ALL SELECT 'session_history_goes_on' \
-            UNION ALL SELECT 'session_history_stays') AS wanted \
+            UNION ALL SELECT 'session_history_stays' \
+            UNION ALL SELECT 'session_history_begun') AS wanted \
         WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sqlite_schema.name = wanted.name)"
     };
 }

@@ -228,6 +228,7 @@ impl ColdStore for Database {
                 .filter(|changed| changed.mark >= since && !self.vague)
                 .collect(),
             lineage,
+            begun: None,
             moved: (moved && self.tells).then(|| "it went back".into()),
         })
     }

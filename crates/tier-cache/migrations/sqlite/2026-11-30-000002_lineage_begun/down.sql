@@ -1,0 +1,2 @@
+DROP TRIGGER session_history_begun;
+ALTER TABLE session_history DROP COLUMN begun;
