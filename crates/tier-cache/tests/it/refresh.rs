@@ -19,6 +19,8 @@ on_both!(
     what_is_not_a_refresh_token_ends_nothing,
     nodes_whose_clocks_disagree_take_no_retry_for_reuse,
     a_session_that_is_not_admitted_keeps_its_refresh_token,
+    a_token_newer_than_a_restored_backup_raises_no_alarm_until_the_first_refresh,
+    reuse_is_told_for_sessions_that_were_refreshed_in_this_lineage,
 );
 
 fn refused(error: &Error) -> &Refusal {
@@ -275,14 +277,7 @@ impl Backup {
             Cold::Postgres(database) => {
                 database.run(
                     "pg_restore",
-                    &[
-                        "--clean",
-                        "--if-exists",
-                        "--single-transaction",
-                        "--dbname",
-                        database.name(),
-                        path,
-                    ],
+                    &["--clean", "--if-exists", "--single-transaction", path],
                 );
             }
             Cold::Sqlite(sqlite) => {
