@@ -1,9 +1,12 @@
 //! Tier configuration: one struct, from TOML and the environment, with a default for everything.
 
+mod environment;
+mod names;
 mod namespace;
 mod passwords;
 mod sections;
 mod text;
+mod wrong;
 
 use std::fmt;
 use std::path::Path;
@@ -19,8 +22,6 @@ pub use sections::{
     ColdConfig, FenceConfig, Holds, HotConfig, OnBlind, Promotion, SessionConfig, Strictness,
     WarmConfig,
 };
-
-use passwords::without_passwords;
 
 /// How sessions are kept, tier by tier.
 ///
@@ -67,13 +68,16 @@ impl TierConfig {
     ///
     /// [`ConfigError`] names the key, the value and what is allowed.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config = Self::default().read(Figment::new().merge(Toml::string(text)))?;
+        let config = Self::default().read(Figment::new().merge(Toml::string(text)), None)?;
         config.validate()?;
         Ok(config)
     }
 
     /// Reads a TOML file, if one is named, and then the environment: `SESSION_FENCE__POLL_INTERVAL`
     /// is `poll_interval` of `[fence]`.
+    ///
+    /// A variable that looks like an option and is none, such as `SESSION_COLD_URL`, is refused.
+    /// Others of that prefix (`SESSION_KEY`, `SESSION_MANAGER`) are left alone, and listed at debug.
     ///
     /// # Errors
     ///
@@ -124,21 +128,25 @@ impl TierConfig {
                 .map_err(|error| ConfigError(format!("cannot read {}: {error}", file.display())))?;
             figment = figment.merge(Toml::string(&text));
         }
+        let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        environment::check(variables)?;
         // SESSION_KEY and the like are the application's own; ours name a section and a key.
-        let env = Env::prefixed("SESSION_")
-            .filter(|key| key.as_str().contains("__"))
+        let sections = names::sections();
+        let env = Env::prefixed(environment::PREFIX)
+            .filter(move |rest| environment::is_option(rest.as_str(), &sections))
             .split("__");
-        let mut config = self.read(figment.merge(env))?;
+        let mut config = self.read(figment.merge(env), file)?;
         change(&mut config);
         config.validate()?;
         Ok(config)
     }
 
-    fn read(self, given: Figment) -> Result<Self, ConfigError> {
+    /// Reads what is `given`, of which `file` is the file.
+    fn read(self, given: Figment, file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut config: Self = Figment::from(Serialized::defaults(self))
             .merge(given)
             .extract()
-            .map_err(|error| ConfigError(without_passwords(&error.to_string())))?;
+            .map_err(|error| wrong::told(&error, file))?;
         // The environment has no other word for "none".
         config.warm.url = config.warm.url.filter(|url| !url.is_empty());
         config.cold.replica_url = config.cold.replica_url.filter(|url| !url.is_empty());

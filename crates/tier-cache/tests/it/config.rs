@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use tier_cache::{Promotion, Strictness, TierConfig};
 
+use crate::support::logged;
+
 fn error(toml: &str) -> String {
     TierConfig::from_toml(toml).unwrap_err().to_string()
 }
@@ -70,7 +72,7 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
         ),
         (
             "[warm]\nholds = 'all'",
-            ["warm.holds", "all", "`head` or `full`"],
+            ["warm.holds", "all", "`head`, `full`"],
         ),
         (
             "[session]\nstrictness = 'x'",
@@ -80,7 +82,27 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
             "[session]\nmax_data = '1GiB'",
             ["session.max_data", "1", "at most 16MiB"],
         ),
-        ("[cold]\npol_size = 3", ["cold", "pol_size", "pool_size"]),
+        (
+            "[cold]\npol_size = 3",
+            ["cold", "pol_size", "`pool_size` is meant"],
+        ),
+        ("[colds]\nurl = ''", ["section", "colds", "`cold` is meant"]),
+        (
+            "url = 'x'",
+            ["section", "url", "belongs in [warm] or [cold]"],
+        ),
+        (
+            "[hot]\nnonsense = 1",
+            ["hot", "nonsense", "`capacity`, `ttl`"],
+        ),
+        (
+            "[fence]\nidle_ttl = '1h'",
+            ["fence", "idle_ttl", "belongs in [session]"],
+        ),
+        (
+            "[session]\nstrictness = 'vesion'",
+            ["session.strictness", "vesion", "`version` is meant"],
+        ),
     ] {
         let error = error(toml);
         for part in named {
@@ -186,6 +208,67 @@ fn the_environment_goes_over_the_file() {
         let error = TierConfig::load(None).unwrap_err().to_string();
         assert!(error.to_lowercase().contains("pool_size"), "{error}");
         assert!(error.contains("many"), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the jail's own error")]
+fn a_variable_that_looks_like_an_option_is_refused_and_the_name_is_told() {
+    figment::Jail::expect_with(|jail| {
+        for own in ["SESSION_KEY", "SESSION_MANAGER", "SESSION_SECRET"] {
+            jail.set_env(own, "somebody's own");
+        }
+        let (log, loaded) = logged(|| TierConfig::load(None));
+        assert_eq!(loaded.expect("it loads"), TierConfig::default());
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("SESSION_"))
+            .collect();
+        let [line] = lines[..] else {
+            panic!("one line for all of them: {log}");
+        };
+        assert!(
+            line.contains("DEBUG") && !line.contains("somebody"),
+            "{line}"
+        );
+        for own in ["SESSION_KEY", "SESSION_MANAGER", "SESSION_SECRET"] {
+            assert!(line.contains(own), "{line}");
+        }
+        jail.set_env("SESSION_FENCE_STALENESS_BOUND", "1s");
+        jail.set_env("SESSION_COLD_URL", "postgres://u:s3cret@h/d");
+        let error = TierConfig::load(None).unwrap_err().to_string();
+        for named in [
+            "SESSION_FENCE_STALENESS_BOUND is not read: SESSION_FENCE__STALENESS_BOUND is meant",
+            "SESSION_COLD_URL is not read: SESSION_COLD__URL is meant",
+        ] {
+            assert!(error.contains(named), "{error}");
+        }
+        assert!(!error.contains("s3cret"), "{error}");
+        // What a program sets itself does not excuse a variable that nobody reads.
+        let set = TierConfig::default().overlaid_with(None, |config| config.cold.pool_size = 3);
+        assert!(set.is_err());
+        Ok(())
+    });
+}
+
+#[test]
+#[expect(clippy::result_large_err, reason = "the jail's own error")]
+fn an_error_names_the_file_or_the_variable() {
+    figment::Jail::expect_with(|jail| {
+        jail.create_file("s.toml", "[hot]\nttl = 'soon'")?;
+        let error = TierConfig::load(Some("s.toml".as_ref()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("hot.ttl (s.toml): \"soon\""), "{error}");
+        jail.set_env("SESSION_HOT__TTL", "later");
+        let error = TierConfig::load(Some("s.toml".as_ref()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("hot.ttl (SESSION_HOT__TTL): \"later\""),
+            "{error}"
+        );
         Ok(())
     });
 }

@@ -1,5 +1,6 @@
 //! Nodes of a small service, each test with databases and a Redis of its own.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -191,4 +192,46 @@ pub(crate) async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) 
 /// What a session's user is called.
 pub(crate) fn username(session: &Session<Basket>) -> &str {
     session.user().map_or("", |user| &user.username)
+}
+
+/// What is logged on this thread while `work` runs, and what it returns.
+pub(crate) fn logged<T>(work: impl FnOnce() -> T) -> (String, T) {
+    let log = Log::default();
+    let _guard = log.listen();
+    let returned = work();
+    (log.text(), returned)
+}
+
+/// Lines that were logged.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Takes what is logged on this thread, of every level, until the guard is dropped.
+    #[must_use]
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// All of them.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
