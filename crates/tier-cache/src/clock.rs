@@ -99,7 +99,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock.
+    /// Moves a manual clock; at the end of its range, in 292 years, it stops.
     ///
     /// # Panics
     ///
@@ -109,7 +109,10 @@ impl Clock {
             .manual
             .as_ref()
             .expect("only a manual clock can be moved");
-        manual.fetch_add(by.as_nanos() as i64, Ordering::SeqCst);
+        let by = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
+        let moved = |nanos: i64| Some(nanos.saturating_add(by));
+        // It always moves, since there is always a sum.
+        let _ = manual.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
     }
 
     /// Both clocks now.

@@ -26,7 +26,7 @@ const DELAY: Duration = Duration::from_secs(1);
 /// How late a use may be noted, so that an idle time can allow for it.
 pub(crate) fn lateness(interval: Duration) -> Duration {
     // One more delay for the statement itself.
-    interval + 2 * DELAY
+    interval.saturating_add(2 * DELAY)
 }
 
 /// A session, and when it was used.

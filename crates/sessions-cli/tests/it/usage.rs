@@ -13,6 +13,7 @@ on_both!(
     flags_and_a_file_say_where_the_sessions_are,
     a_namespace_is_another_place,
     nobody_need_read_the_answer,
+    any_instant_and_any_number_is_taken_or_refused_in_words,
 );
 
 #[test]
@@ -151,6 +152,31 @@ async fn nobody_need_read_the_answer(service: Service) {
     drop(child.stdout.take());
     let told = crate::support::Told::of(child.wait_with_output().unwrap());
     assert_eq!((told.done(), told.err.as_str()), ("", ""));
+}
+
+async fn any_instant_and_any_number_is_taken_or_refused_in_words(service: Service) {
+    service.node().await;
+    for before in [
+        "0000-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+    ] {
+        let told = service.run(&["revoke", "--before", before, "--yes"]);
+        assert!(matches!(told.code, Some(0 | 2)), "{before}: {told:?}");
+    }
+    let most = u32::MAX.to_string();
+    for args in [
+        ["--per-second", "1"],
+        ["--per-second", &most],
+        ["--most", &most],
+    ] {
+        service.run(&["warm-up", args[0], args[1]]).done();
+    }
+    for time in ["0s", "584942417355years", "99999999999999999999s"] {
+        let mut command = service.command(&["stats"]);
+        let told = told(command.env("SESSION_WARM__COMMAND_TIMEOUT", time), "");
+        contains(told.failed(2), &["warm.command_timeout"]);
+    }
 }
 
 #[test]

@@ -242,8 +242,9 @@ impl TryFrom<NewSession> for NewRow {
     }
 }
 
+/// Whole seconds, from one to 68 years.
 fn in_seconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX).max(1)
 }
 
 /// A user's key in the bundled table.

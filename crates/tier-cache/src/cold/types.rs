@@ -84,6 +84,10 @@ mod postgres {
     /// 2000-01-01T00:00:00Z, from which PostgreSQL counts microseconds.
     const EPOCH_MILLIS: i64 = 946_684_800_000;
 
+    /// What PostgreSQL's timestamps can say: from 4714 BC on, and before 294277 AD.
+    const FIRST: i64 = -211_813_488_000_000_000;
+    const END: i64 = 9_223_371_331_200_000_000;
+
     impl FromSql<sql::Id, Pg> for Id {
         fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
             let uuid = <uuid::Uuid as FromSql<Uuid, Pg>>::from_sql(value)?;
@@ -113,10 +117,13 @@ mod postgres {
     impl ToSql<sql::Instant, Pg> for Time {
         fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
             let millis = self.0.unix_millis().saturating_sub(EPOCH_MILLIS);
-            ToSql::<Timestamptz, Pg>::to_sql(
-                &PgTimestamp(millis.saturating_mul(1000)),
-                &mut out.reborrow(),
-            )
+            // What is out of its range is '-infinity' or 'infinity' there.
+            let micros = match millis.saturating_mul(1000) {
+                early if early < FIRST => i64::MIN,
+                late if late >= END => i64::MAX,
+                micros => micros,
+            };
+            ToSql::<Timestamptz, Pg>::to_sql(&PgTimestamp(micros), &mut out.reborrow())
         }
     }
 

@@ -23,6 +23,8 @@ pub use sections::{
     WarmConfig,
 };
 
+use passwords::quotable;
+
 /// How sessions are kept, tier by tier.
 ///
 /// Durations are written like `500ms`, `15m` or `7d`; sizes like `64MiB`.
@@ -281,7 +283,7 @@ impl TierConfig {
         {
             return Err(ConfigError::range(
                 "warm.prefix",
-                format_args!("{:?}", self.warm.prefix),
+                format_args!("{:?}", quotable(&self.warm.prefix)),
                 "1 to 64 characters, none of them a brace or a space",
             ));
         }

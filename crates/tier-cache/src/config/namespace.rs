@@ -4,9 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::de::{self, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ConfigError;
+use super::passwords::quotable;
+
+const ALLOWED: &str =
+    "a lower-case letter, then up to 39 more, digits or underscores; not `public` nor `pg_…`";
 
 /// The name of one application among several on one database and one Redis: lower-case letters,
 /// digits and underscores, of which the first is a letter.
@@ -49,8 +54,8 @@ impl FromStr for Namespace {
         if !usable || taken {
             return Err(ConfigError::range(
                 "cold.namespace",
-                format_args!("{name:?}"),
-                "a lower-case letter, then up to 39 more, digits or underscores; not `public` nor `pg_…`",
+                format_args!("{:?}", quotable(name)),
+                ALLOWED,
             ));
         }
         Ok(Self(name.into()))
@@ -80,7 +85,10 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Namespace>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
-        Some(name) if !name.is_empty() => name.parse().map(Some).map_err(de::Error::custom),
+        Some(name) if !name.is_empty() => {
+            let bad = |_| de::Error::invalid_value(Unexpected::Str(&name), &ALLOWED);
+            name.parse().map(Some).map_err(bad)
+        }
         _ => Ok(None),
     }
 }

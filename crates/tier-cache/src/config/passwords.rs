@@ -1,37 +1,109 @@
 //! URLs as they may be shown: they hold passwords.
 
-/// A URL as it may be logged: neither the user's name nor the password, nor any parameter.
+use url::Url;
+
+/// A URL as it may be logged: its scheme, host, port and path, without the user's name, the password
+/// and any parameter.
+///
+/// What is not certain to hold no part of a password is left out: all but the scheme of a URL that
+/// cannot be parsed, or that has an `@` behind its host, since a password that nobody escaped moves
+/// the place where the host seems to be.
 ///
 /// ```
 /// # use tier_cache::without_password;
-/// assert_eq!(without_password("redis://ada:s3?cr@t@host:1/0"), "redis://…@host:1/0");
+/// assert_eq!(without_password("redis://ada:s3cret@host:1/0"), "redis://…@host:1/0");
 /// assert_eq!(without_password("postgres://host/db?password=s3cret"), "postgres://host/db");
+/// // Nobody escaped this password, so nobody can tell where it ends.
+/// assert_eq!(without_password("redis://ada:1?cr@t@host:1/0"), "redis://…");
 /// ```
 pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
+    // Of other schemes even the name may be a part of a password.
+    const SCHEMES: [&str; 13] = [
+        "postgres",
+        "postgresql",
+        "sqlite",
+        "redis",
+        "rediss",
+        "valkey",
+        "valkeys",
+        "unix",
+        "redis+unix",
+        "file",
+        "mysql",
+        "http",
+        "https",
+    ];
+    let Some(scheme) = url
+        .split_once("://")
+        .and_then(|(scheme, _)| SCHEMES.into_iter().find(|known| *known == scheme))
+    else {
         return "…".into();
     };
-    // The last `@`, even behind a `?`: passwords hold both when nobody escaped them.
-    let (hidden, rest) = match rest.rsplit_once('@') {
-        Some((_, rest)) => ("…@", rest),
-        None => ("", rest),
-    };
-    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-    format!("{scheme}://{hidden}{rest}")
+    match Url::parse(url) {
+        Ok(parsed) if parsed.scheme() == scheme => shown(&parsed),
+        _ => None,
+    }
+    .unwrap_or_else(|| format!("{scheme}://…"))
 }
 
-/// A message without the passwords of the URLs that it quotes: a URL may have been put under a
-/// wrong key.
-pub(super) fn without_passwords(message: &str) -> String {
-    let edge = |c: char| c.is_whitespace() || matches!(c, '"' | '`' | '\'');
-    message
-        .split_inclusive(edge)
-        .map(|word| {
-            let url = word.trim_end_matches(edge);
-            match url.contains("://") {
-                true => format!("{}{}", without_password(url), &word[url.len()..]),
-                false => word.to_owned(),
-            }
-        })
-        .collect()
+/// What of a parsed URL may be shown; `None` if it is not certain where its password ends.
+fn shown(url: &Url) -> Option<String> {
+    let behind = [Some(url.path()), url.query(), url.fragment()];
+    if behind.into_iter().flatten().any(|part| part.contains('@')) {
+        return None;
+    }
+    // Parameters that were joined to the host or path by a wrong sign, such as `/db&password=…`.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~%+,:[]".contains(c);
+    let path = match url.path().find(|c| !plain(c)) {
+        Some(end) => format!("{}…", &url.path()[..end]),
+        None => url.path().to_owned(),
+    };
+    let user = match url.username().is_empty() && url.password().is_none() {
+        true => "",
+        false => "…@",
+    };
+    let host = url.host_str().unwrap_or_default();
+    if !host.chars().all(plain) {
+        return None;
+    }
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    Some(format!("{}://{user}{host}{port}{path}", url.scheme()))
+}
+
+/// A value as an error may quote it. One that may be a URL is shown as such, and one that may be a
+/// part of one not at all.
+pub(super) fn quotable(value: &str) -> String {
+    let of_url = |c: char| "@?#&=/".contains(c);
+    match value.contains("://") {
+        true => without_password(value),
+        false if value.contains(of_url) || value.to_ascii_lowercase().contains("pass") => {
+            "…".into()
+        }
+        false => value.to_owned(),
+    }
+}
+
+/// A message of a parser, without what it quotes of its input, which may be a line with a URL: nobody
+/// can tell where a password ends that holds quotes.
+pub(super) fn without_quotations(message: &str) -> String {
+    let shown = message.lines().filter_map(|line| {
+        let line = line.trim();
+        // Lines of the source begin with their number and a bar.
+        if line
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+        {
+            return None;
+        }
+        // What is expected is the grammar's.
+        let quotation = line
+            .find(['"', '`', '\''])
+            .filter(|_| !line.starts_with("expected"));
+        Some(quotation.map_or_else(|| line.to_owned(), |at| format!("{}…", &line[..at])))
+    });
+    shown.collect::<Vec<_>>().join(": ")
 }

@@ -252,7 +252,8 @@ pub struct FenceConfig {
 impl FenceConfig {
     /// The longest that a session may be served after its revocation was committed.
     pub(crate) fn longest(&self) -> Duration {
-        self.staleness_bound + self.on_blind.serves_for()
+        self.staleness_bound
+            .saturating_add(self.on_blind.serves_for())
     }
 }
 

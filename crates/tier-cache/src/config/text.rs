@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, Serializer, de};
+use serde::de::{self, Unexpected};
+use serde::{Deserialize, Deserializer, Serializer};
 
 pub(super) mod duration {
     use super::*;
@@ -20,16 +21,22 @@ pub(super) mod duration {
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "{error}; a duration is written like \"500ms\", \"15m\" or \"7d\""
-            ))
-        })?;
-        humantime::parse_duration(&text).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is not a duration ({error}); write it like \"500ms\", \"15m\" or \"7d\""
-            ))
-        })
+        deserializer.deserialize_any(Written)
+    }
+
+    struct Written;
+
+    impl de::Visitor<'_> for Written {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration, written like \"500ms\", \"15m\" or \"7d\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            let bad = |_| E::invalid_value(Unexpected::Str(text), &self);
+            humantime::parse_duration(text).map_err(bad)
+        }
     }
 }
 
@@ -91,16 +98,13 @@ pub(super) mod size {
         }
 
         fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-            let negative = |_| E::invalid_value(de::Unexpected::Signed(bytes), &self);
+            let negative = |_| E::invalid_value(Unexpected::Signed(bytes), &self);
             u64::try_from(bytes).map(ByteSize::b).map_err(negative)
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-            ByteSize::from_str(text).map_err(|error| {
-                E::custom(format!(
-                    "\"{text}\" is not a size ({error}); write it like \"512KiB\" or \"64MiB\""
-                ))
-            })
+            let bad = |_| E::invalid_value(Unexpected::Str(text), &self);
+            ByteSize::from_str(text).map_err(bad)
         }
     }
 }

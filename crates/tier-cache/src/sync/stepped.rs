@@ -75,6 +75,16 @@ macro_rules! atomic {
                 self.0.fetch_add(value, order)
             }
 
+            pub(crate) fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                update: impl FnMut($of) -> Option<$of>,
+            ) -> Result<$of, $of> {
+                step();
+                self.0.fetch_update(set, fetch, update)
+            }
+
             pub(crate) fn fetch_max(&self, value: $of, order: Ordering) -> $of {
                 step();
                 self.0.fetch_max(value, order)

@@ -292,7 +292,8 @@ impl<D: SessionData> Tiers<D> {
             idle_ttl: login
                 .idle_ttl
                 .or(config.idle_ttl)
-                .map(|ttl| whole_seconds(ttl + touch::lateness(config.touch_interval))),
+                .map(|ttl| ttl.saturating_add(touch::lateness(config.touch_interval)))
+                .map(whole_seconds),
             authenticated_at: now,
             assurance: login.assurance,
             access,
@@ -415,8 +416,10 @@ fn same(row: Row) -> NewSession {
     }
 }
 
+/// Rounded up, from a millisecond on.
 fn whole_seconds(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_millis().div_ceil(1000) as u64)
+    let more = u64::from(duration.subsec_millis() > 0);
+    Duration::from_secs(duration.as_secs().saturating_add(more))
 }
 
 fn bounded(device: Device) -> Device {

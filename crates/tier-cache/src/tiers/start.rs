@@ -14,7 +14,7 @@ use super::turns::Turns;
 use super::{Owned, Shared, Tiers, fills};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;
-use crate::config::{ConfigError, TierConfig};
+use crate::config::{ConfigError, TierConfig, without_password};
 use crate::data::SessionData;
 use crate::error::StoreError;
 use crate::events::Events;
@@ -194,9 +194,9 @@ async fn open_store(config: &TierConfig) -> Result<Arc<dyn ColdStore>, StartErro
             store.migrate().await?;
             Ok(Arc::new(store))
         }
-        scheme => Err(ConfigError::range(
+        _ => Err(ConfigError::range(
             "cold.url",
-            format_args!("{scheme}:…"),
+            without_password(&cold.url),
             "postgres://… or sqlite://…, and this build must have the cargo feature of that name",
         )
         .into()),

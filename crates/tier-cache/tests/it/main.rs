@@ -37,6 +37,7 @@ mod slow;
 mod stats;
 mod storms;
 mod support;
+mod times;
 mod triggers;
 mod upgrade;
 mod warm_up;

@@ -14,3 +14,4 @@ mod rotation;
 mod several;
 mod step_up;
 mod support;
+mod times;

@@ -19,6 +19,12 @@ use super::super::types::{Id, Json, Time, sql};
 use super::connections::Sends;
 use crate::error::StoreError;
 
+/// The end of the year 9999; what comes later is noted as this. Within it the databases can calculate.
+const LAST_USE: i64 = 253_402_300_799_999;
+
+/// Nothing is noted more seldom than once in a century.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 macro_rules! writes {
     ($store:ty) => {
         impl $store {
@@ -49,10 +55,11 @@ macro_rules! writes {
                 interval: Duration,
             ) -> Result<u64, StoreError> {
                 let seen = seen.into_iter().map(|(id, at)| {
-                    serde_json::json!({ "id": id.to_string(), "at": at.unix_millis() })
+                    let at = at.unix_millis().clamp(0, LAST_USE);
+                    serde_json::json!({ "id": id.to_string(), "at": at })
                 });
                 let seen = Json(serde_json::Value::from_iter(seen).to_string().into());
-                let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+                let interval = interval.min(LONGEST_INTERVAL).as_millis() as i64;
                 let noted = self.run("touch", Sends::Write, move |connection| {
                     let update = diesel::sql_query(Self::DIALECT.touch)
                         .bind::<sql::Json, _>(seen)
