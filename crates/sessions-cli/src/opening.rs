@@ -86,7 +86,8 @@ pub(crate) async fn store(config: &TierConfig) -> Result<Arc<dyn ColdStore>, Fai
 
 async fn start(config: TierConfig, keys: TokenKeys) -> Result<Tiers<Data>, Failure> {
     let store = store(&config).await?;
-    let tiers = Tiers::builder(config, keys).store(store).start().await;
+    let tiers = Tiers::builder(config, keys).store(store).advises(false);
+    let tiers = tiers.start().await;
     tiers.map_err(Failure::failed)
 }
 

@@ -5,6 +5,7 @@
 //! hot is found with no I/O; one that is revoked in the database is refused by every node within
 //! `fence.staleness_bound`, whatever Redis does.
 
+mod advice;
 mod backoff;
 mod begun;
 mod circuit;
@@ -34,13 +35,14 @@ mod tls;
 mod touch;
 mod warm;
 
+pub use advice::Advice;
 pub use bytesize::ByteSize;
 pub use circuit::CircuitState;
 pub use clock::{Clock, Moment, Now};
 pub use cold::{Scope, WhenFull};
 pub use config::{
     ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Namespace, OnBlind, Promotion,
-    SessionConfig, Strictness, TierConfig, WarmConfig, without_password,
+    SessionConfig, Strictness, TierConfig, WarmConfig, sqlite_in_state_folder, without_password,
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};

@@ -210,6 +210,10 @@ impl SessionCookie {
         self
     }
 
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// The name with its prefix.
     pub fn name(&self) -> String {
         let prefix = match self.prefixed && self.secure {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, HeaderValue};
-use tier_cache::{SessionData, Strictness, Tiers};
+use tier_cache::{Advice, SessionData, Strictness, Tiers};
 use tower_layer::Layer;
 
 use crate::binding::{Binding, Hook};
@@ -318,9 +318,13 @@ impl<D: SessionData> SessionLayer<D> {
     /// Writes this cookie where a handler asks for it by [`CookieChange`](crate::CookieChange), and
     /// takes the token from it where it took the token from the cookie before.
     ///
-    /// Layers of different tiers on one host need cookies of different names.
+    /// Layers of different tiers on one host need cookies of different names. A cookie without `Secure`
+    /// is warned of in the log.
     #[must_use]
     pub fn cookie(self, cookie: SessionCookie) -> Self {
+        if !cookie.is_secure() {
+            Advice::insecure_cookie(&cookie.name()).give();
+        }
         self.with(|shared| {
             let name: Box<str> = cookie.name().into();
             let sources = shared.sources.iter().map(|source| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::ErrorKind;
 use tower_session::TierConfig;
-use tower_session::tier_cache::without_password;
+use tower_session::tier_cache::{sqlite_in_state_folder, without_password};
 
 use crate::{Failure, banner};
 
@@ -24,7 +24,7 @@ struct Cli {
     listen: String,
 
     // The values of these two may hold passwords: `--help` does not show them.
-    /// Where the truth is kept: postgres://… or sqlite://FILE [default: sqlite://webapp.db]
+    /// Where the truth is kept: postgres://… or sqlite://FILE [default: webapp.db in ~/.local/state/webapp]
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database: Option<String>,
 
@@ -113,7 +113,7 @@ fn reauthenticate_after(text: &str) -> Result<Duration, humantime::DurationError
 
 fn settings(cli: Cli) -> Result<Settings, Failure> {
     let mut defaults = TierConfig::default();
-    defaults.cold.url = "sqlite://webapp.db".into();
+    defaults.cold.url = sqlite_in_state_folder("webapp.db");
     let tiers = defaults.overlaid_with(cli.config.as_deref(), |tiers| {
         // A variable that is set to nothing is as good as unset.
         let given = |url: Option<String>| url.filter(|url| !url.is_empty());

@@ -11,6 +11,7 @@ fn setting(workload: Workload, capacity: ByteSize) -> Setting {
     config.hot.capacity = capacity;
     config.hot.ttl = Duration::from_secs(900);
     config.warm.ttl = Duration::from_secs(900);
+    config.session.idle_ttl = None;
     config.warm.url = Some("redis://".into());
     config.cold.url = "postgres://".into();
     Setting::new(config, workload)

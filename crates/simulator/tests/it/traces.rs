@@ -123,6 +123,7 @@ fn an_hour_of_everything_costs_what_the_simulator_says() {
     config.hot.ttl = Duration::from_secs(1500);
     config.session.touch_interval = Duration::from_secs(600);
     config.warm.ttl = Duration::from_secs(24 * 3600);
+    config.session.idle_ttl = None;
     config.warm.url = Some("of the service".into());
     config.cold.url = "postgres://of the service".into();
     let workload = Workload {
@@ -175,6 +176,7 @@ fn records_near_their_ends_are_renewed_as_often_as_the_simulator_says() {
     let mut config = TierConfig::default();
     config.hot.ttl = Duration::from_secs(24 * 3600);
     config.warm.ttl = Duration::from_secs_f64(TTL);
+    config.session.idle_ttl = None;
     config.warm.jitter = 0.0;
     config.warm.url = Some("of the service".into());
     config.cold.url = "postgres://of the service".into();

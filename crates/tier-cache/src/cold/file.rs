@@ -197,6 +197,15 @@ impl DatabaseFile {
         }
     }
 
+    /// Makes the program's state folder, if the file is to be there.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        let failed = |error| {
+            let path = self.path.display();
+            StoreError::permanent("open", format_args!("the folder of {path}: {error}"))
+        };
+        crate::config::prepare(&self.path).map_err(failed)
+    }
+
     /// Begins a new lineage if no other node runs, and the file holds sessions. While none ran it may have
     /// been overwritten by a backup, or have lost its last commits with the machine's power; and there is
     /// nothing to tell it by.

@@ -25,6 +25,8 @@ mod file;
 #[cfg(feature = "postgres")]
 mod listen;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod replica;

@@ -115,7 +115,8 @@ impl SqliteStore {
         &self.main.pool
     }
 
-    /// Brings the tables to the newest version, and begins a new lineage if no other node runs: while none
+    /// Makes the [state folder](crate::sqlite_in_state_folder) if the file is to be there, brings the
+    /// tables to the newest version, and begins a new lineage if no other node runs: while none
     /// did, the file may have been overwritten by a backup. Several processes may do so at once.
     ///
     /// # Errors
@@ -126,6 +127,13 @@ impl SqliteStore {
         let (pool, file) = (self.main.pool.clone(), self.file.clone());
         let (deadlines, store) = (self.deadlines, self.clone());
         in_task("migrate", async move {
+            let prepared = {
+                let file = file.clone();
+                tokio::task::spawn_blocking(move || file.prepare())
+            };
+            prepared
+                .await
+                .map_err(|ended| StoreError::transient("migrate", ended))??;
             store.begin_run().await?;
             let mut connection = deadlines.connected("migrate", pool.get()).await?;
             let migrated = connection.spawn_blocking(move |connection| {

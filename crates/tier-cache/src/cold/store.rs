@@ -238,6 +238,13 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Whether what is before the database shares its connections between transactions, so that
+    /// [`listen`](Self::listen) hears nothing. Asked once at the start, for a warning. By default `false`,
+    /// as if it is not known.
+    async fn shares_connections(&self) -> bool {
+        false
+    }
+
     /// Whether a load, of the copy too, may run in the turn of the request that asks for it, until it
     /// waits for the first time; from there on it has a task of its own in any case. That takes a turn of
     /// the runtime less, and demands that loads do not block before they wait, and do not rely on being

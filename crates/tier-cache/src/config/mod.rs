@@ -3,8 +3,10 @@
 mod environment;
 mod names;
 mod namespace;
+mod pairs;
 mod passwords;
 mod sections;
+mod state;
 mod text;
 mod wrong;
 
@@ -22,6 +24,9 @@ pub use sections::{
     ColdConfig, FenceConfig, Holds, HotConfig, OnBlind, Promotion, SessionConfig, Strictness,
     WarmConfig,
 };
+#[cfg(feature = "sqlite")]
+pub(crate) use state::prepare;
+pub use state::sqlite_in_state_folder;
 
 use passwords::quotable;
 
@@ -191,19 +196,6 @@ impl TierConfig {
                 ));
             }
         }
-        if let Some(idle) = self.session.idle_ttl
-            && (idle < 2 * self.session.touch_interval || idle > self.session.max_ttl)
-        {
-            return Err(ConfigError::range(
-                "session.idle_ttl",
-                humantime::format_duration(idle),
-                &format!(
-                    "at least twice session.touch_interval ({}), and at most session.max_ttl ({})",
-                    humantime::format_duration(self.session.touch_interval),
-                    humantime::format_duration(self.session.max_ttl)
-                ),
-            ));
-        }
         if self.session.max_per_user == Some(0) {
             return Err(ConfigError::range(
                 "session.max_per_user",
@@ -218,28 +210,6 @@ impl TierConfig {
                 "fence.on_blind.serve_for",
                 humantime::format_duration(time),
                 "more than 0s and at most 1day",
-            ));
-        }
-        if fence.poll_interval > fence.staleness_bound / 2 {
-            return Err(ConfigError::range(
-                "fence.poll_interval",
-                humantime::format_duration(fence.poll_interval),
-                &format!(
-                    "at most half of fence.staleness_bound ({})",
-                    humantime::format_duration(fence.staleness_bound)
-                ),
-            ));
-        }
-        if self.cold.replica_url.is_some() && self.cold.url.starts_with("sqlite:") {
-            return Err(ConfigError::because(
-                "cold.replica_url",
-                "SQLite has no replicas: leave the key out",
-            ));
-        }
-        if self.cold.namespace.is_some() && self.cold.url.starts_with("sqlite://file:") {
-            return Err(ConfigError::because(
-                "cold.namespace",
-                "the file's name is made of it, which a `file:` URI does not allow: name a path",
             ));
         }
         let counts = [
@@ -301,7 +271,7 @@ impl TierConfig {
                 "at least 1",
             ));
         }
-        Ok(())
+        self.check_pairs()
     }
 }
 

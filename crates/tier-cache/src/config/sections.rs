@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::namespace::{self, Namespace};
 use super::passwords::without_password;
+use super::state::sqlite_in_state_folder;
 use super::text::{duration, optional_duration, size};
 use crate::cold::WhenFull;
 
@@ -23,7 +24,8 @@ pub struct SessionConfig {
     /// refreshed. Default `30d`.
     #[serde(with = "duration")]
     pub max_ttl: Duration,
-    /// A session that is not used for this long ends. Default none: `ttl` alone ends it.
+    /// A session that is not used for this long ends; an empty text: none does. Default `1h`, which is
+    /// what NIST SP 800-63B-4 §2.2.3 recommends at most.
     #[serde(with = "optional_duration")]
     pub idle_ttl: Option<Duration>,
     /// How often a session's use is noted in the database, at most. Default `1m`.
@@ -51,7 +53,7 @@ impl Default for SessionConfig {
         Self {
             ttl: Duration::from_secs(12 * 60 * 60),
             max_ttl: Duration::from_secs(30 * 24 * 60 * 60),
-            idle_ttl: None,
+            idle_ttl: Some(Duration::from_secs(60 * 60)),
             touch_interval: Duration::from_secs(60),
             refresh_grace: Duration::from_secs(10),
             max_per_user: None,
@@ -95,7 +97,7 @@ pub struct WarmConfig {
     pub prefix: String,
     /// What a warm record holds. Default `head`.
     pub holds: Holds,
-    /// The longest a record stays warm; the session's own expiry ends it earlier. Default `1h`.
+    /// The longest a record stays warm; the session's own expiry ends it earlier. Default `3h`.
     #[serde(with = "duration")]
     pub ttl: Duration,
     /// The part of `ttl` that is taken off at random, so that records filled together do not
@@ -132,7 +134,7 @@ impl Default for WarmConfig {
             url: None,
             prefix: "session".into(),
             holds: Holds::default(),
-            ttl: Duration::from_secs(60 * 60),
+            ttl: Duration::from_secs(3 * 60 * 60),
             jitter: 0.1,
             lease: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(1),
@@ -147,7 +149,7 @@ impl Default for WarmConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct ColdConfig {
     /// `postgres://user:password@host/database[?sslmode=disable]`, or `sqlite://path`. Default
-    /// `sqlite://sessions.db`.
+    /// `sessions.db` in the program's state folder: see [`sqlite_in_state_folder`].
     pub url: String,
     /// What separates this application from others on the same database and Redis. Default none:
     /// it has both to itself.
@@ -202,7 +204,7 @@ pub struct ColdConfig {
 impl Default for ColdConfig {
     fn default() -> Self {
         Self {
-            url: "sqlite://sessions.db".into(),
+            url: sqlite_in_state_folder("sessions.db"),
             namespace: None,
             replica_url: None,
             replica_timeout: Duration::from_millis(500),

@@ -50,7 +50,8 @@ pub(super) mod optional_duration {
     ) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => duration::serialize(value, serializer),
-            None => serializer.serialize_none(),
+            // TOML has no other word for it.
+            None => serializer.serialize_str(""),
         }
     }
 

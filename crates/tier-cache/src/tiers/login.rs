@@ -90,7 +90,7 @@ impl<D> Login<D> {
     }
 
     /// How long it lives, to the second, and anew after each refresh or re-authentication; by default
-    /// `session.ttl` of the configuration.
+    /// `session.ttl` of the configuration, and at most `session.max_ttl`.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -98,7 +98,7 @@ impl<D> Login<D> {
     }
 
     /// How long it may go unused, to the second; by default `session.idle_ttl` of the
-    /// configuration.
+    /// configuration, and at most `session.max_ttl`.
     #[must_use]
     pub fn idle_ttl(mut self, ttl: Duration) -> Self {
         self.idle_ttl = Some(ttl);
@@ -203,10 +203,10 @@ impl<D: SessionData> Tiers<D> {
     /// If the system has no random generator.
     pub async fn reauthenticate(&self, session: &Session<D>, well: u8) -> Result<Issued<D>, Error> {
         let now = self.now().wall;
-        let ttl = self.config().session.ttl;
+        let (ttl, max_ttl) = (self.config().session.ttl, self.config().session.max_ttl);
         self.succeed(session, Renewal::Reauthentication, None, move |row| {
             NewSession {
-                expires_at: (now + row.ttl.unwrap_or(ttl)).max(row.head.expires_at),
+                expires_at: (now + row.ttl.unwrap_or(ttl).min(max_ttl)).max(row.head.expires_at),
                 authenticated_at: now,
                 assurance: well,
                 ..same(row)
@@ -280,18 +280,21 @@ impl<D: SessionData> Tiers<D> {
             None => "null".into(),
         };
         let now = self.now().wall;
+        let at_most = |ttl: Duration| ttl.min(config.max_ttl);
+        let ttl = login.ttl.map(at_most);
         Ok(NewSession {
             id,
             user: login.user,
             replaces: None,
             created_at: now,
             last_seen_at: now,
-            expires_at: now + login.ttl.unwrap_or(config.ttl),
-            ttl: login.ttl.map(|ttl| whole_seconds(ttl).max(SECOND)),
+            expires_at: now + ttl.unwrap_or(config.ttl),
+            ttl: ttl.map(|ttl| whole_seconds(ttl).max(SECOND)),
             // Its use is noted so much late, and nobody is to be logged out early for that.
             idle_ttl: login
                 .idle_ttl
                 .or(config.idle_ttl)
+                .map(at_most)
                 .map(|ttl| ttl.saturating_add(touch::lateness(config.touch_interval)))
                 .map(whole_seconds),
             authenticated_at: now,

@@ -12,6 +12,7 @@ use super::pipeline::Pipeline;
 use super::reads::Reads;
 use super::turns::Turns;
 use super::{Owned, Shared, Tiers, fills};
+use crate::advice::{self, Advice};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;
 use crate::config::{ConfigError, TierConfig, without_password};
@@ -50,6 +51,7 @@ impl<D: SessionData> Tiers<D> {
             keys,
             store: None,
             clock: None,
+            advises: true,
             data: PhantomData,
         }
     }
@@ -62,6 +64,7 @@ pub struct TiersBuilder<D> {
     keys: TokenKeys,
     store: Option<Arc<dyn ColdStore>>,
     clock: Option<Clock>,
+    advises: bool,
     data: PhantomData<fn() -> D>,
 }
 
@@ -77,6 +80,14 @@ impl<D: SessionData> TiersBuilder<D> {
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Whether to [warn](Advice) at the start of what is allowed but unwise. By default yes; a tool that
+    /// opens the tiers of a service says no.
+    #[must_use]
+    pub fn advises(mut self, advises: bool) -> Self {
+        self.advises = advises;
         self
     }
 
@@ -102,6 +113,7 @@ impl<D: SessionData> TiersBuilder<D> {
                 &self.config.warm.within(namespace),
                 keys.clone(),
                 metrics.clone(),
+                self.advises,
             )?)),
             None => None,
         };
@@ -163,6 +175,11 @@ impl<D: SessionData> TiersBuilder<D> {
         tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
         if let Some(warm) = &shared.warm {
             warm.ready().await;
+        }
+        if self.advises {
+            let of_config = advice::of_config(&shared.config, !cfg!(debug_assertions));
+            let of_database = advice::of_database(&shared).await;
+            of_config.iter().chain(&of_database).for_each(Advice::give);
         }
 
         Ok(Tiers {

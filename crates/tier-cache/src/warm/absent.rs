@@ -16,7 +16,12 @@ use crate::metrics::Metrics;
 pub(crate) enum Warm {}
 
 impl Warm {
-    pub(crate) fn open(_: &WarmConfig, _: TokenKeys, _: Metrics) -> Result<Self, ConfigError> {
+    pub(crate) fn open(
+        _: &WarmConfig,
+        _: TokenKeys,
+        _: Metrics,
+        _: bool,
+    ) -> Result<Self, ConfigError> {
         Err(ConfigError::because(
             "warm.url",
             "this build has no warm tier: add the cargo feature `redis`, or leave the key out",

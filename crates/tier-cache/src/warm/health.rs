@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::{Broken, Link};
 use super::tier::Warm;
+use crate::advice::Advice;
 use crate::backoff::Backoff;
 use crate::circuit::CircuitState;
 use crate::cold::Changed;
@@ -321,10 +322,13 @@ impl Warm {
             let entries: u64 = redis::cmd("DBSIZE").query_async(commands).await.ok()?;
             let memory = redis::cmd("INFO").arg("memory").take();
             let memory: String = memory.query_async(commands).await.ok()?;
-            let bytes = memory
-                .lines()
-                .find_map(|line| line.strip_prefix("used_memory:"))?;
-            Some((entries, bytes.trim().parse().ok()?))
+            let memory = Memory(memory);
+            if self.advises.swap(false, Ordering::Relaxed)
+                && let Some(advice) = memory.advice()
+            {
+                advice.give();
+            }
+            Some((entries, memory.number("used_memory")?))
         };
         if let Ok(Some((entries, bytes))) = timeout(self.check_timeout(), answers).await {
             self.metrics.meter.cached("warm", entries, bytes);
@@ -348,6 +352,39 @@ impl Warm {
             );
             // What it still holds serves nobody.
             self.metrics.meter.cached("warm", 0, 0);
+        }
+    }
+}
+
+/// What Redis says of its memory.
+struct Memory(String);
+
+impl Memory {
+    fn line(&self, name: &str) -> Option<&str> {
+        let value = |line| str::strip_prefix(line, name)?.strip_prefix(':');
+        self.0.lines().find_map(value).map(str::trim)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.line(name)?.parse().ok()
+    }
+
+    /// Redis evicts nothing and has no limit by default. That is unwise once there is a limit, or the
+    /// machine's memory is half full of it.
+    fn advice(&self) -> Option<Advice> {
+        if self.line("maxmemory_policy")? != "noeviction" {
+            return None;
+        }
+        match self.number("maxmemory")? {
+            0 => {
+                let (used, of) = (
+                    self.number("used_memory")?,
+                    self.number("total_system_memory")?,
+                );
+                let why = "no maxmemory, but takes half of the machine's memory";
+                (used >= of / 2).then(|| Advice::eviction(why))
+            }
+            _ => Some(Advice::eviction("a maxmemory")),
         }
     }
 }

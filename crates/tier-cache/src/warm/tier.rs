@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::metrics::Counter;
@@ -41,6 +42,8 @@ pub(crate) struct Warm {
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) sent: Sent,
+    /// Whether Redis's settings are still to be looked at, for a warning.
+    pub(super) advises: AtomicBool,
 }
 
 impl Warm {
@@ -55,8 +58,10 @@ impl Warm {
         config: &WarmConfig,
         keys: TokenKeys,
         metrics: Metrics,
+        advises: bool,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
+            advises: AtomicBool::new(advises),
             target: Target::parse(config)?,
             prefix: config.prefix.as_str().into(),
             lease: config.lease,

@@ -111,6 +111,137 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
     }
 }
 
+/// Settings that cannot both hold, in the order of the table in docs/configuration.md: TOML, and what
+/// the error says of both.
+const PAIRS: [(&str, [&str; 2]); 19] = [
+    (
+        "[session]\nttl = '30d'\nmax_ttl = '24h'",
+        ["session.ttl = 30days", "session.max_ttl = 1day"],
+    ),
+    (
+        "[session]\nidle_ttl = '31d'",
+        ["session.idle_ttl = 1month", "session.max_ttl = 30days"],
+    ),
+    (
+        "[session]\nidle_ttl = '90s'",
+        ["session.idle_ttl = 1m 30s", "session.touch_interval = 1m"],
+    ),
+    (
+        "[session]\nidle_ttl = ''\ntouch_interval = '60d'",
+        [
+            "session.touch_interval = 1month",
+            "session.max_ttl = 30days",
+        ],
+    ),
+    (
+        "[session]\nrefresh_grace = '13h'",
+        ["session.refresh_grace = 13h", "session.ttl = 12h"],
+    ),
+    (
+        "[session]\nwhen_full = 'refuse'",
+        ["session.when_full = refuse", "session.max_per_user = none"],
+    ),
+    (
+        "[session]\npromotion = { uses = { count = 2, window = '2h' } }",
+        ["session.promotion.uses.window = 2h", "hot.ttl = 1h"],
+    ),
+    (
+        "[fence]\npoll_interval = '3s'",
+        ["fence.poll_interval = 3s", "fence.staleness_bound = 5s"],
+    ),
+    (
+        "[cold]\ntombstone_retention = '4s'",
+        [
+            "cold.tombstone_retention = 4s",
+            "fence.staleness_bound = 5s",
+        ],
+    ),
+    (
+        "[fence]\non_blind = { serve_for = '2h' }",
+        ["fence.on_blind.serve_for = 2h", "hot.ttl = 1h"],
+    ),
+    (
+        "[fence]\non_blind = { serve_for = '1m' }\n[session]\nstrictness = 'row'",
+        ["fence.on_blind.serve_for = 1m", "session.strictness = row"],
+    ),
+    (
+        "[cold]\nload_concurrency = 11",
+        ["cold.load_concurrency = 11", "cold.pool_size = 10"],
+    ),
+    (
+        "[cold]\nurl = 'sqlite:///a.db'\nreplica_url = 'postgres://b/c'",
+        [
+            "cold.replica_url = postgres://b/c",
+            "cold.url = sqlite:///a.db",
+        ],
+    ),
+    (
+        "[cold]\nurl = 'postgres://a/c'\nreplica_url = 'sqlite:///b.db'",
+        [
+            "cold.replica_url = sqlite:///b.db",
+            "cold.url = postgres://a/c",
+        ],
+    ),
+    (
+        "[cold]\nurl = 'sqlite://file:a.db'\nnamespace = 'shop'",
+        ["cold.namespace = shop", "cold.url = sqlite://file:"],
+    ),
+    (
+        "[cold]\nurl = 'sqlite:///a.db'\nca_file = '/ca.pem'",
+        ["cold.ca_file = /ca.pem", "cold.url = sqlite:///a.db"],
+    ),
+    (
+        "[cold]\nurl = 'postgres://a/c?sslmode=disable'\nca_file = '/ca.pem'",
+        [
+            "cold.ca_file = /ca.pem",
+            "cold.url = postgres://a/c?sslmode=disable",
+        ],
+    ),
+    (
+        "[warm]\nurl = 'redis://a'\nca_file = '/ca.pem'",
+        ["warm.ca_file = /ca.pem", "warm.url = redis://a"],
+    ),
+    (
+        "[warm]\nurl = 'unix:///a.sock'\nca_file = '/ca.pem'",
+        ["warm.ca_file = /ca.pem", "warm.url = unix:///a.sock"],
+    ),
+];
+
+#[test]
+fn settings_that_cannot_both_hold_are_refused_with_both_keys_and_values() {
+    for (toml, both) in PAIRS {
+        let error = error(toml);
+        let (pair, remedy) = error.split_once(" cannot both hold: ").expect(&error);
+        assert_eq!(pair.split(" and ").collect::<Vec<_>>().len(), 2, "{error}");
+        for part in both {
+            assert!(pair.contains(part), "{toml}: {part:?} is not in {error:?}");
+        }
+        assert!(remedy.len() > 20, "{error}");
+    }
+    // Each is in the documentation's table.
+    let text = include_str!("../../../../docs/configuration.md");
+    for (_, both) in PAIRS {
+        let keys = both.map(|part| part.split(" = ").next().unwrap());
+        let row = |line: &&str| keys.iter().all(|key| line.contains(&format!("`{key}`")));
+        assert!(
+            text.lines().any(|line| row(&line)),
+            "{keys:?} is not documented"
+        );
+    }
+    // What fits is not refused.
+    for toml in [
+        "[session]\nttl = '24h'\nmax_ttl = '24h'",
+        "[session]\nidle_ttl = '2m'",
+        "[session]\nwhen_full = 'refuse'\nmax_per_user = 3",
+        "[cold]\npool_size = 1",
+        "[fence]\non_blind = { serve_for = '1h' }",
+        "[warm]\nurl = 'rediss://a'\nca_file = '/ca.pem'",
+        "[cold]\nurl = 'postgres://a/c'\nca_file = '/ca.pem'",
+    ] {
+        TierConfig::from_toml(toml).unwrap();
+    }
+}
+
 #[test]
 fn debug_shows_no_password() {
     let config = TierConfig::from_toml(
@@ -163,6 +294,11 @@ fn every_option_is_documented_with_its_true_default() {
     for (section, key, default) in rows {
         let value = match default.as_str() {
             // Options that have no value unless one is given.
+            "in the state folder" => {
+                let url = written[&section][&key].as_str().unwrap();
+                assert!(url.ends_with("sessions.db"), "{url}");
+                continue;
+            }
             "none" | "the system's" => {
                 assert!(written[&section].get(&key).is_none(), "{section}.{key}");
                 continue;

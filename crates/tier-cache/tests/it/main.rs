@@ -1,6 +1,7 @@
 //! The tiers against real servers: PostgreSQL, SQLite and Redis, each test with its own.
 
 mod accounts;
+mod advice;
 mod audit;
 mod cancellation;
 mod cold;

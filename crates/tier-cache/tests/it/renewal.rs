@@ -30,6 +30,7 @@ impl Bed {
 
     async fn node(&self) -> Tiers<Basket> {
         let mut config = self.service.quiet();
+        config.warm.ttl = config.hot.ttl;
         // To the minute.
         config.warm.jitter = 0.0;
         Tiers::builder(config, self.service.keys())

@@ -150,6 +150,8 @@ impl Service {
         config.cold.connect_timeout = Duration::from_secs(30);
         config.fence.staleness_bound = Duration::from_secs(60);
         config.fence.poll_interval = Duration::from_millis(50);
+        // Tests move clocks by hours.
+        config.session.idle_ttl = None;
         config
     }
 

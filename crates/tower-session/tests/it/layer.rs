@@ -219,3 +219,36 @@ async fn a_request_that_is_dropped_on_its_way_still_warms_the_tier() {
         tokio::task::yield_now().await;
     }
 }
+
+/// Where log lines go.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_without_secure_is_warned_of_by_its_number() {
+    let bed = Bed::new().await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let text = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let layer = SessionLayer::new(bed.tiers.clone()).cookie(SessionCookie::new());
+    assert_eq!(text(), "");
+    let _layer = layer.cookie(SessionCookie::new().insecure());
+    let text = text();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains(" WARN ") && text.contains("A07"), "{text}");
+}

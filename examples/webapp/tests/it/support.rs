@@ -95,6 +95,7 @@ pub(crate) fn program(folder: &Path, args: &[&str]) -> Command {
     }
     command
         .current_dir(folder)
+        .env("STATE_DIRECTORY", folder)
         .args(args)
         .env("TMPDIR", folder)
         .env("RUST_LOG", "error")

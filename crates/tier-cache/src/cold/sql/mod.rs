@@ -174,6 +174,10 @@ cold_store!(PostgresStore {
         self.load_from_replica(keys).await
     }
 
+    async fn shares_connections(&self) -> bool {
+        self.is_behind_a_pooler().await
+    }
+
     async fn listen(&self, changed: &(dyn Fn() + Send + Sync)) {
         self.listener.listen(changed).await
     }

@@ -146,7 +146,12 @@ fn a_url_that_cannot_be_used_is_refused_by_its_key_and_without_its_password() {
             ca_file: ca_file.map(Into::into),
             ..config(url.into())
         };
-        let opened = Warm::open(&config, TokenKeys::random(), Metrics::new(Meter::default()));
+        let opened = Warm::open(
+            &config,
+            TokenKeys::random(),
+            Metrics::new(Meter::default()),
+            true,
+        );
         opened.map(drop).unwrap_err().to_string()
     };
     for url in [

@@ -63,7 +63,7 @@ impl Node {
         (unreadable, metrics.warm_unreadable) = count();
         (errors, metrics.warm_errors) = count();
         (pushes_sent, metrics.pushes_sent) = count();
-        let mut warm = Warm::open(config, keys.clone(), metrics).unwrap();
+        let mut warm = Warm::open(config, keys.clone(), metrics, true).unwrap();
         (gets, warm.sent.get) = count();
 
         let warm = Arc::new(warm);
