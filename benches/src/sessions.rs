@@ -38,7 +38,12 @@ impl Sessions {
     /// So many, each with a foreign key: the `jti` of somebody else's token.
     pub(crate) fn with_foreign_keys(count: usize) -> (Self, Vec<Key>) {
         let keys = TokenKeys::random();
-        let hash = |number| keys.hash_foreign(TokenKind::Access, &format!("jti-{number}"));
+        let hash = |number| {
+            let jti = format!("jti-{number}");
+            let token = session_core::ForeignToken::new("https://idp.example", &jti)
+                .expect("both are given");
+            keys.hash_foreign(TokenKind::Access, &token)
+        };
         let hashes: Vec<KeyHash> = (0..count).map(hash).collect();
         let ids: Vec<SessionId> = hashes.iter().map(|_| SessionId::random()).collect();
         let store = MadeUp::new(ids.iter().copied().zip(hashes.iter().copied()));

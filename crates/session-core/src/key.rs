@@ -9,7 +9,8 @@ use crate::SessionId;
 pub enum Key {
     /// By its id. Every token that we mint carries it.
     Id(SessionId),
-    /// By the hash of a foreign access token's `jti`.
+    /// By the hash of a foreign access token: its issuer, its `jti`, and its subject where one is given. See
+    /// [`TokenKeys::hash_foreign`](crate::TokenKeys::hash_foreign).
     AccessJti(KeyHash),
     /// By the hash of a refresh token.
     Refresh(KeyHash),

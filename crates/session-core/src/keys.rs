@@ -4,7 +4,7 @@ use std::fmt;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{KeyHash, SessionId, Token, TokenKind};
+use crate::{ForeignToken, KeyHash, SessionId, Token, TokenKind};
 
 /// The keys under which tokens are minted, checked and hashed.
 ///
@@ -225,11 +225,14 @@ impl TokenKeys {
         KeyHash::new(&blake3::keyed_hash(&self.hash, token.proven()), false)
     }
 
-    /// What is stored of someone else's key, such as the `jti` of a JWT.
-    pub fn hash_foreign(&self, kind: TokenKind, key: &str) -> KeyHash {
+    /// What is stored of someone else's token, such as a JWT.
+    pub fn hash_foreign(&self, kind: TokenKind, token: &ForeignToken<'_>) -> KeyHash {
         let mut hasher = blake3::Hasher::new_keyed(&self.hash);
-        hasher.update(&[kind.tag() | 0x80]);
-        hasher.update(key.as_bytes());
+        // Up to release 0.1 it was the id alone, behind another tag.
+        hasher.update(&[kind.tag() | 0xc0]);
+        for (length, part) in token.parts() {
+            hasher.update(&length).update(part.as_bytes());
+        }
         KeyHash::new(&hasher.finalize(), true)
     }
 

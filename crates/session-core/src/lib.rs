@@ -23,6 +23,7 @@
 //! ```
 
 mod fingerprint;
+mod foreign;
 mod id;
 mod key;
 mod keys;
@@ -32,6 +33,7 @@ mod token;
 mod version;
 
 pub use fingerprint::{Fingerprint, Fingerprints, Stem, WrittenToken};
+pub use foreign::{ForeignToken, Unnamed};
 pub use id::{SessionId, UserId};
 pub use key::{Key, KeyHash};
 pub use keys::{Salt, SecretKey, Signed, TokenKeys, TooShort};

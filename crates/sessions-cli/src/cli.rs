@@ -76,12 +76,20 @@ pub(crate) struct Inspect {
     pub(crate) session: Option<String>,
 
     /// The session of someone else's token, whose `jti` is read from standard input
-    #[arg(long, conflicts_with_all = ["session", "refresh"])]
+    #[arg(long, conflicts_with_all = ["session", "refresh"], requires = "issuer")]
     pub(crate) jti: bool,
 
     /// The session of someone else's refresh token, which is read from standard input
-    #[arg(long, conflicts_with = "session")]
+    #[arg(long, conflicts_with = "session", requires = "issuer")]
     pub(crate) refresh: bool,
+
+    /// With --jti or --refresh: who issued the token, as its claim `iss` says
+    #[arg(long, value_name = "ISSUER", conflicts_with = "session")]
+    pub(crate) issuer: Option<String>,
+
+    /// With --issuer: whom the token was issued to, as its claim `sub` says, if the application names it
+    #[arg(long, value_name = "SUBJECT", requires = "issuer")]
+    pub(crate) subject: Option<String>,
 
     /// Print JSON
     #[arg(long)]

@@ -21,8 +21,14 @@ use crate::shown::Shown;
 pub(crate) async fn run(place: &Place, asked: Inspect) -> Result<(), Failure> {
     let shown = match &asked.session {
         Some(session) => Shown::read(session).await?,
-        None if asked.jti => Shown::foreign(TokenKind::Access).await?,
-        None => Shown::foreign(TokenKind::Refresh).await?,
+        None => {
+            let kind = match asked.jti {
+                true => TokenKind::Access,
+                false => TokenKind::Refresh,
+            };
+            let issuer = asked.issuer.as_deref().unwrap_or_default();
+            Shown::foreign(kind, issuer, asked.subject.as_deref()).await?
+        }
     };
     let config = config(place)?;
     let tiers = open(config, &key(place)?).await?;

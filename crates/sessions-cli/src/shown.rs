@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _};
 
-use session_core::{Key, SessionId, Token, TokenKeys, TokenKind};
+use session_core::{ForeignToken, Key, SessionId, Token, TokenKeys, TokenKind};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -14,7 +14,26 @@ pub(crate) enum Shown {
     Id(SessionId),
     Token(Token),
     /// Someone else's key: a secret, or as good as one.
-    Foreign(TokenKind, Zeroizing<String>),
+    Foreign(TokenKind, Named),
+}
+
+/// What names someone else's token.
+#[derive(Debug)]
+pub(crate) struct Named {
+    issuer: String,
+    id: Zeroizing<String>,
+    subject: Option<String>,
+}
+
+impl Named {
+    fn token(&self) -> ForeignToken<'_> {
+        let token = ForeignToken::new(&self.issuer, &self.id);
+        let token = token.expect("it was checked when it was read");
+        match &self.subject {
+            Some(subject) => token.subject(subject),
+            None => token,
+        }
+    }
 }
 
 impl Shown {
@@ -32,8 +51,12 @@ impl Shown {
         }
     }
 
-    /// Someone else's key of this kind, on standard input.
-    pub(crate) async fn foreign(kind: TokenKind) -> Result<Self, Failure> {
+    /// Someone else's token of this kind, whose id is on standard input.
+    pub(crate) async fn foreign(
+        kind: TokenKind,
+        issuer: &str,
+        subject: Option<&str>,
+    ) -> Result<Self, Failure> {
         let what = match kind {
             TokenKind::Access => "a jti",
             TokenKind::Refresh => "a refresh token",
@@ -41,7 +64,19 @@ impl Shown {
         let text = from_stdin(what).await?;
         Ok(match Token::parse(&text) {
             Ok(token) => Self::Token(token),
-            Err(_) => Self::Foreign(kind, text),
+            Err(_) => {
+                ForeignToken::new(issuer, &text).map_err(Failure::misused)?;
+                let (issuer, subject) = (issuer.to_owned(), subject.map(str::to_owned));
+                let id = text;
+                Self::Foreign(
+                    kind,
+                    Named {
+                        issuer,
+                        id,
+                        subject,
+                    },
+                )
+            }
         })
     }
 
@@ -49,8 +84,8 @@ impl Shown {
         match self {
             Self::Id(id) => Key::Id(*id),
             Self::Token(token) => Key::Id(token.id()),
-            Self::Foreign(kind, text) => {
-                let hash = keys.hash_foreign(*kind, text);
+            Self::Foreign(kind, named) => {
+                let hash = keys.hash_foreign(*kind, &named.token());
                 match kind {
                     TokenKind::Access => Key::AccessJti(hash),
                     TokenKind::Refresh => Key::Refresh(hash),

@@ -79,8 +79,8 @@ pub use step_up::StepUp;
 
 // What an application needs of the crates below, so that it depends on this one alone.
 pub use session_core::{
-    Body, DataError, Device, Head, Key, SecretKey, SessionId, Signed, Timestamp, Token, TokenKeys,
-    TokenKind, User, UserId, Version, WrittenToken,
+    Body, DataError, Device, ForeignToken, Head, Key, SecretKey, SessionId, Signed, Timestamp,
+    Token, TokenKeys, TokenKind, User, UserId, Version, WrittenToken,
 };
 pub use tier_cache::{
     self, Credential, Error, Event, Health, Issued, Listed, ListedPage, Login, Reason, Receipt,

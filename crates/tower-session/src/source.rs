@@ -43,18 +43,22 @@ impl Source {
     /// A key that the application finds, and vouches for; for tokens that someone else minted:
     ///
     /// ```
-    /// use tower_session::{Key, Source, TokenKeys, TokenKind};
+    /// use tower_session::{ForeignToken, Key, Source, TokenKeys, TokenKind};
     ///
     /// /// What an earlier layer leaves when it has checked a JWT's signature.
     /// #[derive(Clone)]
     /// struct Claims {
+    ///     iss: String,
     ///     jti: String,
+    ///     sub: String,
     /// }
     ///
     /// let keys = TokenKeys::random(); // or `tiers.keys().clone()`, which know the namespace
     /// let jwt = Source::custom(move |_headers, extensions| {
     ///     let claims = extensions.get::<Claims>()?;
-    ///     Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, &claims.jti)))
+    ///     // A `jti` is unique for its issuer alone.
+    ///     let token = ForeignToken::new(&claims.iss, &claims.jti).ok()?.subject(&claims.sub);
+    ///     Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, &token)))
     /// });
     /// # let _ = jwt;
     /// ```

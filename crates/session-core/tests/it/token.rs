@@ -1,4 +1,4 @@
-use session_core::{SecretKey, SessionId, Token, TokenKeys, TokenKind};
+use session_core::{ForeignToken, SecretKey, SessionId, Token, TokenKeys, TokenKind};
 
 #[test]
 fn a_token_survives_being_written_and_read() {
@@ -37,9 +37,10 @@ fn a_foreign_key_is_told_from_a_minted_one() {
     let keys = TokenKeys::random();
     let token = keys.mint(TokenKind::Access, SessionId::random());
     assert!(!keys.hash(&token).is_foreign());
-    let jti = keys.hash_foreign(TokenKind::Access, "jti-1");
+    let foreign = ForeignToken::new("https://idp.example", "jti-1").unwrap();
+    let jti = keys.hash_foreign(TokenKind::Access, &foreign);
     assert!(jti.is_foreign());
-    assert_ne!(jti, keys.hash_foreign(TokenKind::Refresh, "jti-1"));
+    assert_ne!(jti, keys.hash_foreign(TokenKind::Refresh, &foreign));
 }
 
 #[test]

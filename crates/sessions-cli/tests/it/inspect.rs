@@ -191,19 +191,25 @@ async fn a_token_comes_by_standard_input_and_is_never_shown(service: Service) {
 
 async fn foreign_keys_come_by_standard_input(service: Service) {
     let node = service.node().await;
-    let adopted = node.adopt(Login::guest(), Some("their-jti"), Some("their-refresh"));
+    let adopted = node.adopt(
+        Login::guest(),
+        Some(foreign("their-jti")),
+        Some(foreign("their-refresh")),
+    );
     let id = adopted.await.unwrap().id().to_string();
     for (flag, input) in [("--jti", "their-jti\n"), ("--refresh", "their-refresh")] {
-        let told = service.run_with(&["inspect", flag], input);
+        let told = service.run_with(&["inspect", flag, "--issuer", ISSUER], input);
         contains(
             told.done(),
             &[&id, "Redis: a head", "under its foreign access key"],
         );
         assert!(!told.out.contains(input.trim()), "{told:?}");
-        let json = service.run_with(&["inspect", flag, "--json"], input).json();
+        let json = service
+            .run_with(&["inspect", flag, "--issuer", ISSUER, "--json"], input)
+            .json();
         assert_eq!(json["redis"].as_array().unwrap().len(), 3);
     }
-    let told = service.run_with(&["inspect", "--jti"], "nobody's");
+    let told = service.run_with(&["inspect", "--jti", "--issuer", ISSUER], "nobody's");
     contains(told.failed(1), &["no tier knows"]);
 }
 
@@ -255,4 +261,10 @@ async fn what_a_client_chose_moves_no_cursor(service: Service) {
         let told = service.run(args);
         contains(told.done(), &[r"evil\u{1b}[2J\u{202e}agent"]);
     }
+}
+
+const ISSUER: &str = "https://idp.example";
+
+fn foreign(id: &str) -> session_core::ForeignToken<'_> {
+    session_core::ForeignToken::new(ISSUER, id).unwrap()
 }

@@ -106,7 +106,7 @@ impl Service {
                 .workload
                 .is_foreign(place)
             {
-                true => self.keys.hash_foreign(kind, &format!("{place}")),
+                true => self.keys.hash_foreign(kind, &foreign(&format!("{place}"))),
                 false => self.keys.hash(&self.keys.mint(kind, id)),
             });
             let credential = match self.workload.is_foreign(place) {
@@ -194,10 +194,10 @@ impl Service {
             let mut jti = String::new();
             write!(jti, "{} {}", event.place, event.at).expect("a string takes all");
             let session = node
-                .adopt(login, Some(&jti), Some(&jti))
+                .adopt(login, Some(foreign(&jti)), Some(foreign(&jti)))
                 .await
                 .expect("adopted");
-            let key = self.keys.hash_foreign(TokenKind::Access, &jti);
+            let key = self.keys.hash_foreign(TokenKind::Access, &foreign(&jti));
             (session.id(), Key::AccessJti(key).into())
         } else {
             let issued = node.login(login).await.expect("logged in");
@@ -318,4 +318,8 @@ impl Meter {
     fn value(&self, name: &str) -> f64 {
         self.values.borrow().get(name).copied().unwrap_or(0.0)
     }
+}
+
+fn foreign(id: &str) -> session_core::ForeignToken<'_> {
+    session_core::ForeignToken::new("https://idp.example", id).unwrap()
 }

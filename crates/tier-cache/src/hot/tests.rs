@@ -409,7 +409,11 @@ fn bytes() {
         let id = SessionId::random();
         let access = match by {
             None => keys.hash(&keys.mint(TokenKind::Access, id)),
-            Some(jti) => keys.hash_foreign(TokenKind::Access, &format!("{jti} of {id}")),
+            Some(jti) => {
+                let jti = format!("{jti} of {id}");
+                let token = session_core::ForeignToken::new("https://idp.example", &jti).unwrap();
+                keys.hash_foreign(TokenKind::Access, &token)
+            }
         };
         let user = User {
             id: UserId::Int(1),

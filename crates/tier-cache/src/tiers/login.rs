@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::{
-    Device, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId,
+    Device, ForeignToken, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId,
 };
 
 use super::places::Place;
@@ -149,7 +149,8 @@ impl<D: SessionData> Tiers<D> {
     }
 
     /// Begins a session for tokens that someone else minted, such as JWTs of an identity
-    /// provider: it is found by [`Key::AccessJti`] and [`Key::Refresh`].
+    /// provider: it is found by [`Key::AccessJti`] and [`Key::Refresh`]. Each token is named by its issuer
+    /// too, since an id is unique for its issuer alone.
     ///
     /// # Errors
     ///
@@ -161,13 +162,13 @@ impl<D: SessionData> Tiers<D> {
     pub async fn adopt(
         &self,
         login: Login<D>,
-        access_jti: Option<&str>,
-        refresh: Option<&str>,
+        access: Option<ForeignToken<'_>>,
+        refresh: Option<ForeignToken<'_>>,
     ) -> Result<Session<D>, Error> {
-        let foreign = |kind, key| self.keys().hash_foreign(kind, key);
+        let foreign = |kind, token: &ForeignToken<'_>| self.keys().hash_foreign(kind, token);
         let hashes = (
-            access_jti.map(|jti| foreign(TokenKind::Access, jti)),
-            refresh.map(|token| foreign(TokenKind::Refresh, token)),
+            access.map(|token| foreign(TokenKind::Access, &token)),
+            refresh.map(|token| foreign(TokenKind::Refresh, &token)),
         );
         let new = self.new_session(SessionId::random(), login, hashes)?;
         let place = self.shared().place_to_write()?;

@@ -97,7 +97,13 @@ async fn sessions_that_are_added_while_it_is_off_have_ended(cold: Cold) {
     service.cold.sql(&format!(
         "UPDATE users SET is_active = false WHERE id = {user}"
     ));
-    let adopted = node.adopt(Login::user(user), Some("jti"), None).await;
+    let adopted = node
+        .adopt(
+            Login::user(user),
+            Some(crate::support::foreign("jti")),
+            None,
+        )
+        .await;
     let refusal = refused(adopted).expect("it is refused");
     assert!(matches!(refusal, Refusal::Revoked), "{refusal}");
     let login = refused(node.login(Login::user(user)).await).expect("it is refused");

@@ -45,7 +45,11 @@ async fn keys(service: &Service) -> Vec<Credential> {
     let node = service.quiet_node().await;
     let issued = node.login(Login::guest()).await.unwrap();
     let foreign = node
-        .adopt(Login::guest(), Some("jti"), Some("refresh"))
+        .adopt(
+            Login::guest(),
+            Some(crate::support::foreign("jti")),
+            Some(crate::support::foreign("refresh")),
+        )
         .await
         .unwrap();
     let keys = service.keys();
@@ -54,8 +58,10 @@ async fn keys(service: &Service) -> Vec<Credential> {
         issued.access.into(),
         issued.refresh.into(),
         foreign.id().into(),
-        Key::AccessJti(keys.hash_foreign(TokenKind::Access, "jti")).into(),
-        Key::Refresh(keys.hash_foreign(TokenKind::Refresh, "refresh")).into(),
+        Key::AccessJti(keys.hash_foreign(TokenKind::Access, &crate::support::foreign("jti")))
+            .into(),
+        Key::Refresh(keys.hash_foreign(TokenKind::Refresh, &crate::support::foreign("refresh")))
+            .into(),
     ]
 }
 

@@ -137,9 +137,19 @@ async fn a_revoked_one_leaves_a_tombstone(cold: Cold) {
 async fn a_foreign_key_leads_to_the_session_and_its_copy(cold: Cold) {
     let service = Service::new(cold);
     let node = service.node().await;
-    let adopted = node.adopt(Login::guest(), Some("their-jti"), None).await;
+    let adopted = node
+        .adopt(
+            Login::guest(),
+            Some(crate::support::foreign("their-jti")),
+            None,
+        )
+        .await;
     let id = adopted.unwrap().id();
-    let jti = Key::AccessJti(service.keys().hash_foreign(TokenKind::Access, "their-jti"));
+    let jti = Key::AccessJti(
+        service
+            .keys()
+            .hash_foreign(TokenKind::Access, &crate::support::foreign("their-jti")),
+    );
     for key in [jti, Key::Id(id)] {
         let seen = node.inspect(key).await.unwrap();
         assert_eq!(seen.id, Some(id));
@@ -195,7 +205,9 @@ async fn an_unknown_session_is_nowhere(cold: Cold) {
     let seen = inspect(&node, SessionId::random()).await;
     assert!(seen.row.is_none() && seen.gate.unwrap().floor.is_none());
     assert_eq!(seen.warm[0].found, WarmFound::Nothing);
-    let jti = service.keys().hash_foreign(TokenKind::Access, "nobody's");
+    let jti = service
+        .keys()
+        .hash_foreign(TokenKind::Access, &crate::support::foreign("nobody's"));
     let seen = node.inspect(Key::AccessJti(jti)).await.unwrap();
     assert!(seen.id.is_none() && seen.gate.is_none());
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use session_core::{Device, Key, TokenKind};
+use session_core::{Device, ForeignToken, Key, TokenKind};
 use tier_cache::{Error, Login, Refusal, Tier};
 
 use crate::support::{Basket, Cold, Service, eventually, on_both, username};
@@ -15,6 +15,7 @@ on_both!(
     data_that_does_not_read_is_an_error_and_no_logout,
     data_that_is_too_large_is_refused_with_its_size,
     foreign_keys_find_the_session,
+    a_provider_that_knows_a_jti_of_another_gets_nothing,
     a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again,
     a_session_of_an_unknown_user_is_refused,
     an_expired_session_is_refused_and_its_refusal_is_hot,
@@ -188,23 +189,30 @@ async fn foreign_keys_find_the_session(cold: Cold) {
     let service = Service::new(cold);
     let (here, there) = (service.node().await, service.node().await);
     let session = here
-        .adopt(Login::guest(), Some("jti-1"), Some("refresh-1"))
+        .adopt(
+            Login::guest(),
+            Some(crate::support::foreign("jti-1")),
+            Some(crate::support::foreign("refresh-1")),
+        )
         .await
         .unwrap();
     let keys = service.keys();
-    let jti = Key::AccessJti(keys.hash_foreign(TokenKind::Access, "jti-1"));
-    let refresh = Key::Refresh(keys.hash_foreign(TokenKind::Refresh, "refresh-1"));
+    let jti =
+        Key::AccessJti(keys.hash_foreign(TokenKind::Access, &crate::support::foreign("jti-1")));
+    let refresh =
+        Key::Refresh(keys.hash_foreign(TokenKind::Refresh, &crate::support::foreign("refresh-1")));
     for node in [&here, &there] {
         for key in [jti, refresh, Key::Id(session.id())] {
             assert_eq!(node.find(key).await.unwrap().id(), session.id());
         }
     }
-    let other = Key::AccessJti(keys.hash_foreign(TokenKind::Access, "jti-2"));
+    let other =
+        Key::AccessJti(keys.hash_foreign(TokenKind::Access, &crate::support::foreign("jti-2")));
     let refused = here.find(other).await.unwrap_err();
     assert!(matches!(refused, Refusal::Unknown), "{refused}");
     // The same key for another session is a clear error.
     let taken = here
-        .adopt(Login::guest(), Some("jti-1"), None)
+        .adopt(Login::guest(), Some(crate::support::foreign("jti-1")), None)
         .await
         .unwrap_err();
     assert!(
@@ -222,17 +230,63 @@ async fn foreign_keys_find_the_session(cold: Cold) {
 async fn a_foreign_key_of_a_session_that_is_gone_can_be_adopted_again(cold: Cold) {
     let service = Service::new(cold);
     let (here, there) = (service.node().await, service.node().await);
-    let old = here.adopt(Login::guest(), Some("jti"), None).await.unwrap();
+    let old = here
+        .adopt(Login::guest(), Some(crate::support::foreign("jti")), None)
+        .await
+        .unwrap();
     here.revoke(old.id()).await.unwrap();
     let id = old.id();
     service
         .cold
         .sql(&format!("DELETE FROM sessions WHERE id = '{id}'"));
-    let new = here.adopt(Login::guest(), Some("jti"), None).await.unwrap();
-    let jti = service.keys().hash_foreign(TokenKind::Access, "jti");
+    let new = here
+        .adopt(Login::guest(), Some(crate::support::foreign("jti")), None)
+        .await
+        .unwrap();
+    let jti = service
+        .keys()
+        .hash_foreign(TokenKind::Access, &crate::support::foreign("jti"));
     // Redis holds the trace of the old one under the key.
     let found = there.find(Key::AccessJti(jti)).await.unwrap();
     assert_eq!(found.id(), new.id());
+}
+
+/// A `jti` is unique for its issuer alone.
+async fn a_provider_that_knows_a_jti_of_another_gets_nothing(cold: Cold) {
+    let service = Service::new(cold);
+    let (here, there) = (service.node().await, service.node().await);
+    let (one, other) = ("https://one.example", "https://other.example");
+    let token = |issuer, subject: Option<&'static str>| {
+        let token = ForeignToken::new(issuer, "jti").unwrap();
+        subject.map_or(token, |subject| token.subject(subject))
+    };
+    let names = [
+        token(one, None),
+        token(other, None),
+        token(one, Some("ada")),
+        token(one, Some("bob")),
+    ];
+    let keys = service.keys();
+    let key = |token| Key::AccessJti(keys.hash_foreign(TokenKind::Access, token));
+    let refresh = |token| Key::Refresh(keys.hash_foreign(TokenKind::Refresh, token));
+    let mut ids = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        // Those that come later are not found by what is known so far.
+        for later in &names[at..] {
+            for node in [&here, &there] {
+                assert!(node.find(key(later)).await.is_err(), "{later:?}");
+                assert!(node.find(refresh(later)).await.is_err(), "{later:?}");
+            }
+        }
+        let adopted = here.adopt(Login::guest(), Some(*name), Some(*name)).await;
+        ids.push(adopted.unwrap().id());
+    }
+    for (name, id) in names.iter().zip(ids) {
+        for node in [&here, &there, &service.node().await] {
+            assert_eq!(node.find(key(name)).await.unwrap().id(), id, "{name:?}");
+            assert_eq!(node.find(refresh(name)).await.unwrap().id(), id, "{name:?}");
+        }
+    }
 }
 
 async fn a_session_of_an_unknown_user_is_refused(cold: Cold) {

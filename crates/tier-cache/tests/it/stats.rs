@@ -51,7 +51,9 @@ async fn redis_is_counted_by_our_prefix_alone(cold: Cold) {
     let node = service.node().await;
     for n in 0..3 {
         let jti = format!("jti-{n}");
-        node.adopt(Login::guest(), Some(&jti), None).await.unwrap();
+        node.adopt(Login::guest(), Some(crate::support::foreign(&jti)), None)
+            .await
+            .unwrap();
     }
     for key in [
         "session:shop:AAAAAAAAAAAAAAAAAAAAAA",

@@ -122,8 +122,8 @@ async fn many_sessions_that_are_missed_together_are_all_found(cold: Cold) {
         let foreign = maker
             .adopt(
                 Login::guest(),
-                Some(&format!("jti {n}")),
-                Some(&format!("refresh {n}")),
+                Some(crate::support::foreign(&format!("jti {n}"))),
+                Some(crate::support::foreign(&format!("refresh {n}"))),
             )
             .await
             .unwrap();
@@ -134,7 +134,7 @@ async fn many_sessions_that_are_missed_together_are_all_found(cold: Cold) {
             (TokenKind::Access, format!("jti {n}")),
             (TokenKind::Refresh, format!("refresh {n}")),
         ] {
-            let hash = keys.hash_foreign(kind, &key);
+            let hash = keys.hash_foreign(kind, &crate::support::foreign(&key));
             credentials.push(match kind {
                 TokenKind::Access => Key::AccessJti(hash).into(),
                 TokenKind::Refresh => Key::Refresh(hash).into(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use session_core::{SecretKey, SessionId, TokenKeys};
+use session_core::{ForeignToken, SecretKey, SessionId, TokenKeys};
 use testbed::{Database, Redis, SqliteFile};
 use tier_cache::{Session, TierConfig, Tiers};
 
@@ -178,6 +178,11 @@ impl Service {
             .await
             .expect("the tiers open")
     }
+}
+
+/// A token of another issuer.
+pub(crate) fn foreign(id: &str) -> ForeignToken<'_> {
+    ForeignToken::new("https://idp.example", id).unwrap()
 }
 
 /// Waits until `done`, for as long as a very slow machine may take.

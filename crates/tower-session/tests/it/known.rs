@@ -101,11 +101,18 @@ async fn a_known_token_does_not_go_before_what_decides() {
 
     // The application's own source does.
     let login = tower_session::Login::guest();
-    let session = bed.tiers.adopt(login, Some("jti"), None).await.unwrap();
+    let session = bed
+        .tiers
+        .adopt(login, Some(crate::support::foreign("jti")), None)
+        .await
+        .unwrap();
     let keys = bed.keys.clone();
     let jti = Source::custom(move |headers, _| {
         let jti = headers.get("x-jti")?.to_str().ok()?;
-        Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, jti)))
+        Some(Key::AccessJti(keys.hash_foreign(
+            TokenKind::Access,
+            &crate::support::foreign(jti),
+        )))
     });
     let sources = [jti, Source::cookie(SessionCookie::NAME)];
     let custom_first = layer.clone().sources(sources);

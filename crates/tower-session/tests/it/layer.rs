@@ -5,7 +5,7 @@ use http::{Request, StatusCode};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_session::{Key, SessionCookie, SessionLayer, Source, Strictness, Tier, TokenKind};
 
-use crate::support::{Bed, Seen, bearer, call, cookie, inner, request, seen};
+use crate::support::{Bed, Seen, bearer, call, cookie, foreign, inner, request, seen};
 
 #[tokio::test]
 async fn a_token_in_the_cookie_or_in_the_header_puts_the_session_into_the_extensions() {
@@ -46,11 +46,17 @@ async fn the_first_source_that_shows_something_decides() {
 async fn a_foreign_key_is_found_by_a_source_of_the_applications_own() {
     let bed = Bed::new().await;
     let login = tower_session::Login::guest();
-    let session = bed.tiers.adopt(login, Some("jti-1"), None).await.unwrap();
+    let session = bed
+        .tiers
+        .adopt(login, Some(foreign("jti-1")), None)
+        .await
+        .unwrap();
     let keys = bed.keys.clone();
     let jti = Source::custom(move |headers, _| {
         let jti = headers.get("x-verified-jti")?.to_str().ok()?;
-        Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, jti)))
+        Some(Key::AccessJti(
+            keys.hash_foreign(TokenKind::Access, &foreign(jti)),
+        ))
     });
     let layer = SessionLayer::new(bed.tiers.clone()).sources([jti]);
     let mut service = layer.layer(service_fn(inner));

@@ -259,6 +259,11 @@ where
     response.into_body().unwrap_or(Seen::Answered(status))
 }
 
+/// A token of another issuer.
+pub(crate) fn foreign(id: &str) -> tower_session::ForeignToken<'_> {
+    tower_session::ForeignToken::new("https://idp.example", id).unwrap()
+}
+
 /// A request with these headers.
 pub(crate) fn request(headers: &[(&str, &str)]) -> Request<()> {
     let headers: Vec<_> = headers

@@ -98,8 +98,9 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
     let keys = TokenKeys::random();
     let node = Node::start(&config(redis.url()), &keys).await;
     let id = SessionId::random();
-    let jti = keys.hash_foreign(session_core::TokenKind::Access, "jti-1");
-    let next = keys.hash_foreign(session_core::TokenKind::Access, "jti-2");
+    let token = |id| session_core::ForeignToken::new("https://idp.example", id).unwrap();
+    let jti = keys.hash_foreign(session_core::TokenKind::Access, &token("jti-1"));
+    let next = keys.hash_foreign(session_core::TokenKind::Access, &token("jti-2"));
     let with = |version, jti| {
         let access = Some(jti);
         let head = Head {
