@@ -160,7 +160,7 @@ async fn a_store_takes_any_instant_and_any_duration(cold: Cold) {
         store.touch(vec![(id, now)], one).await.expect(&shown);
         store.recent(now, 3).await.expect(&shown);
         store.stats(now).await.expect(&shown);
-        store.list(7.into(), now, 3).await.expect(&shown);
+        store.list(7.into(), now, None, 3).await.expect(&shown);
         let keep = Retention {
             tombstones: one,
             expired: other,
