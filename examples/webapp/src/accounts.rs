@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
-use tower_session::UserId;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncConnection as _, RunQueryDsl, SimpleAsyncConnection as _};
 use tower_session::tier_cache::cold::{ColdStore, PostgresStore, SqliteStore};
 use tower_session::tier_cache::{ColdConfig, StoreError};
+use tower_session::{SessionId, UserId};
 
 use crate::Failure;
 use crate::passwords::Passwords;
@@ -140,24 +141,56 @@ impl Accounts {
         Ok(found.flatten())
     }
 
-    /// Gives an active user another password, unless the hash is not `known` any more. Returns
-    /// whether it did.
-    pub(crate) async fn replace_password(
+    /// Gives an active user another password, unless the hash is not `known` any more, and ends all
+    /// sessions of the user but one, in one transaction. Returns which it ended; `None` if nothing was
+    /// changed.
+    ///
+    /// The sessions are changed by plain SQL, which all nodes obey as they obey the tiers.
+    pub(crate) async fn change_password(
         &self,
         id: UserId,
         known: String,
         hash: String,
-    ) -> Result<bool, AccountsError> {
+        but: SessionId,
+    ) -> Result<Option<Vec<SessionId>>, AccountsError> {
+        #[derive(QueryableByName)]
+        struct Ended {
+            #[diesel(sql_type = Text)]
+            id: String,
+        }
         let UserId::Int(id) = id else {
-            return Ok(false);
+            return Ok(None);
         };
+        let end = match self {
+            Self::Postgres(_) => {
+                "UPDATE sessions SET is_active = false, revoked_at = now() \
+                 WHERE user_id = $1 AND is_active AND revoked_at IS NULL AND id <> $2::uuid \
+                 RETURNING id::text AS id"
+            }
+            Self::Sqlite(_) => {
+                "UPDATE sessions SET is_active = false, \
+                 revoked_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) \
+                 WHERE user_id = ?1 AND is_active AND revoked_at IS NULL AND id <> ?2 \
+                 RETURNING id"
+            }
+        };
+        // The user before the sessions: logins lock the same rows in this order.
         let user = users::table
             .filter(users::id.eq(id))
             .filter(users::password_hash.eq(known))
             .filter(users::is_active.eq(true));
-        let update = diesel::update(user).set(users::password_hash.eq(Some(hash)));
-        let changed = ask!(self, connection => update.execute(connection))?;
-        Ok(changed > 0)
+        let change = diesel::update(user).set(users::password_hash.eq(Some(hash)));
+        let end = diesel::sql_query(end)
+            .bind::<BigInt, _>(id)
+            .bind::<Text, _>(but.to_string());
+        let ended = ask!(self, connection => connection.transaction(async |connection| {
+            if change.execute(connection).await? == 0 {
+                return Ok(None);
+            }
+            end.load::<Ended>(connection).await.map(Some)
+        }))?;
+        let ids = |ended: Vec<Ended>| ended.into_iter().filter_map(|row| row.id.parse().ok());
+        Ok(ended.map(|ended| ids(ended).collect()))
     }
 
     /// Adds the demo users that are missing. Several instances may do so at once.
@@ -240,6 +273,8 @@ async fn in_task<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use tower_session::{Login, Strictness, TierConfig, Tiers, TokenKeys};
+
     use super::*;
 
     #[tokio::test]
@@ -254,12 +289,54 @@ mod tests {
         accounts.add_demo_users(&passwords).await.unwrap();
         let ada = accounts.find("ada").await.unwrap().unwrap();
         let (id, known) = (ada.id.into(), ada.password_hash.unwrap());
-        let replace = |hash: &str| accounts.replace_password(id, known.clone(), hash.into());
-        assert!(replace("first").await.unwrap());
-        assert!(!replace("second").await.unwrap());
+        let replace = |hash: &str| {
+            accounts.change_password(id, known.clone(), hash.into(), SessionId::random())
+        };
+        assert!(replace("first").await.unwrap().is_some());
+        assert!(replace("second").await.unwrap().is_none());
         let kept = accounts.password_hash(id).await.unwrap();
         assert_eq!(kept.as_deref(), Some("first"));
         let bob = accounts.find("bob").await.unwrap().unwrap();
         assert_ne!(bob.password_hash.as_deref(), Some("first"));
+    }
+
+    #[tokio::test]
+    async fn a_change_ends_the_other_sessions_in_its_own_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = TierConfig::default();
+        config.cold.url = format!("sqlite://{}/users.db", folder.path().display());
+        let accounts = Accounts::open(&config.cold).await.unwrap();
+        let passwords = Passwords::new().unwrap();
+        accounts.add_demo_users(&passwords).await.unwrap();
+        let tiers = Tiers::<()>::builder(config, TokenKeys::random()).store(accounts.store());
+        let tiers = tiers.start().await.unwrap();
+        let (ada, bob) = (
+            accounts.find("ada").await.unwrap().unwrap(),
+            accounts.find("bob").await.unwrap().unwrap(),
+        );
+        let login = async |user: i64| {
+            let issued = tiers.login(Login::user(user)).await.unwrap();
+            issued.session.id()
+        };
+        let (own, phone, laptop) = (
+            login(ada.id).await,
+            login(ada.id).await,
+            login(ada.id).await,
+        );
+        let bobs = login(bob.id).await;
+        let live = async |id| tiers.find_strict(id, Strictness::Row).await.is_ok();
+        let (id, known) = (ada.id.into(), ada.password_hash.unwrap());
+        let none = accounts.change_password(id, "another".into(), "new".into(), own);
+        assert_eq!(none.await.unwrap(), None);
+        assert!(live(phone).await, "nothing was changed");
+
+        let ended = accounts.change_password(id, known, "new".into(), own).await;
+        let mut ended = ended.unwrap().unwrap();
+        ended.sort();
+        let mut expected = vec![phone, laptop];
+        expected.sort();
+        assert_eq!(ended, expected);
+        assert!(!live(phone).await && !live(laptop).await);
+        assert!(live(own).await && live(bobs).await);
     }
 }

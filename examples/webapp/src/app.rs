@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header::{CACHE_CONTROL, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::map_response;
-use axum::routing::{get, post, put};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{delete, get, post, put};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
@@ -18,6 +21,7 @@ use tower_session::{SessionLayer, Tiers};
 
 use crate::api::{self, Api, Data, error};
 use crate::cli::Policy;
+use crate::hosts::{self, Hosts};
 use crate::page;
 
 /// How long a request may take, its body included. The tiers' own deadlines are much shorter, so
@@ -45,15 +49,24 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
     let recent = sessions
         .clone()
         .authenticated_within(policy.reauthenticate_after);
+    let hosts = Hosts::new(&policy.allow_hosts);
+    let hsts = policy
+        .behind_tls
+        .then(|| header(STRICT_TRANSPORT_SECURITY, "max-age=63072000"));
     let own = Router::new()
         .route("/me", get(api::sessions::me))
+        // To look is free; to end other sessions takes a recent login (OWASP ASVS 5.0, V7.5.2).
         .route(
             "/sessions",
-            get(api::sessions::list).delete(api::sessions::revoke_all),
+            delete(api::sessions::revoke_all)
+                .layer(recent.clone())
+                .get(api::sessions::list),
         )
         .route(
             "/sessions/{id}",
-            put(api::sessions::name).delete(api::sessions::revoke),
+            delete(api::sessions::revoke)
+                .layer(recent.clone())
+                .put(api::sessions::name),
         )
         .route("/activity", get(api::activity::list))
         .route("/data", get(api::data::read).put(api::data::write))
@@ -73,17 +86,16 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
         .route("/refresh", post(api::login::refresh))
         .layer(DefaultBodyLimit::max(LOGIN_MAX))
         .route_layer(sessions.sources([]));
-    let operations = Router::new()
+    let probes = Router::new()
         .route("/healthz", get(api::operations::healthz))
-        .route("/readyz", get(api::operations::readyz))
-        .route("/metrics", get(api::operations::metrics));
+        .route("/readyz", get(api::operations::ready));
 
     Router::new()
         .merge(own)
         .merge(passwords)
         .merge(doors)
         .merge(refresh)
-        .merge(operations)
+        .merge(probes)
         .merge(page::routes())
         .with_state(api)
         .layer(CatchPanicLayer::new())
@@ -93,7 +105,22 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
                 .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .layer(header(REFERRER_POLICY, "no-referrer"))
                 .layer(header(CACHE_CONTROL, "no-store"))
+                // The page has a wider one of its own.
+                .layer(header(
+                    CONTENT_SECURITY_POLICY,
+                    "default-src 'none'; frame-ancestors 'none'",
+                ))
+                .layer(header(
+                    HeaderName::from_static("cross-origin-opener-policy"),
+                    "same-origin",
+                ))
+                .layer(header(
+                    HeaderName::from_static("cross-origin-resource-policy"),
+                    "same-origin",
+                ))
+                .option_layer(hsts)
                 .layer(map_response(error::in_json))
+                .layer(from_fn_with_state(hosts, hosts::check))
                 // The cookie's SameSite=Lax lets a sibling site's forms through; this does not.
                 .layer(CsrfLayer::new())
                 .layer(TimeoutLayer::with_status_code(
@@ -102,6 +129,19 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
                 ))
                 .layer(DefaultBodyLimit::max(BODY_MAX)),
         )
+}
+
+/// For whoever runs the service, on a port that is not for the public: all that is told of it.
+pub(crate) fn operations(api: Api) -> Router {
+    Router::new()
+        .route("/healthz", get(api::operations::healthz))
+        .route("/readyz", get(api::operations::readyz))
+        .route("/metrics", get(api::operations::metrics))
+        .with_state(api)
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            PATIENCE,
+        ))
 }
 
 /// Adds a header to each response that does not have it.

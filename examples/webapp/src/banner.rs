@@ -15,6 +15,8 @@ use crate::api::Data;
 #[derive(Debug)]
 pub(crate) struct Banner {
     pub(crate) address: SocketAddr,
+    /// Where metrics and the state of the tiers are.
+    pub(crate) operations: SocketAddr,
     /// Where the root key is from.
     pub(crate) key: String,
     pub(crate) private_redis: bool,
@@ -53,6 +55,10 @@ impl Banner {
                  no secret",
             );
         }
+        say(format_args!(
+            "operations: http://{0}/metrics and http://{0}/readyz",
+            self.operations
+        ));
         let base = base(self.address);
         say(format_args!(
             "listening on {base}, Ctrl-C stops; the page is there, or try"
@@ -113,9 +119,11 @@ fn is_localhost(ip: IpAddr) -> bool {
 /// Three lines that log in, ask who that is, and list the sessions.
 fn curl(address: SocketAddr, base: &str) -> [String; 3] {
     let login = format!(
-        r#"-H 'content-type: application/json' -d '{{"username":"{}","password":"{DEMO_PASSWORD}"}}' {base}/login"#,
+        r#"-H 'content-type: application/json' -d '{{"username":"{}","password":"{DEMO_PASSWORD}"%}}' {base}/login"#,
         DEMO_USERS[0]
     );
+    let with_tokens = login.replace('%', r#","tokens":true"#);
+    let login = login.replace('%', "");
     if is_localhost(address.ip()) {
         [
             format!(r"curl -w '\n' -c cookies.txt {login}"),
@@ -125,7 +133,9 @@ fn curl(address: SocketAddr, base: &str) -> [String; 3] {
     } else {
         // No cookie there, so the token is shown by hand.
         [
-            format!(r#"TOKEN=$(curl -s {login} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')"#),
+            format!(
+                r#"TOKEN=$(curl -s {with_tokens} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')"#
+            ),
             format!(r#"curl -w '\n' -H "Authorization: Bearer $TOKEN" {base}/me"#),
             format!(r#"curl -w '\n' -H "Authorization: Bearer $TOKEN" {base}/sessions"#),
         ]

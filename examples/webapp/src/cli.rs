@@ -23,6 +23,19 @@ struct Cli {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
     listen: String,
 
+    /// Where metrics and the state of each tier are told; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "OPERATIONS",
+        default_value = OPERATIONS
+    )]
+    operations: String,
+
+    /// Connections at most; fewer if the system lets the process have fewer descriptors
+    #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = at_least_one)]
+    max_connections: usize,
+
     // The values of these two may hold passwords: `--help` does not show them.
     /// Where the truth is kept: postgres://… or sqlite://FILE [default: webapp.db in ~/.local/state/webapp]
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
@@ -45,11 +58,13 @@ struct Cli {
 }
 
 const REAUTHENTICATE_AFTER: &str = "10m";
+const OPERATIONS: &str = "127.0.0.1:0";
 
 /// What is demanded of a session beyond that it is valid.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Policy {
-    /// How old a login may be for changing the password; after that the password is asked for again
+    /// How old a login may be for changing the password and ending sessions; after that the password
+    /// is asked for again
     #[arg(
         long,
         value_name = "DURATION",
@@ -62,12 +77,32 @@ pub(crate) struct Policy {
     /// Demand another login where a session is used by another browser or system than it began on
     #[arg(long)]
     pub(crate) bind_user_agent: bool,
+
+    /// A name that requests may call this service by, beside `localhost` and addresses; may be
+    /// repeated, or separated by commas
+    #[arg(
+        long = "allow-host",
+        value_name = "NAME",
+        env = "ALLOW_HOSTS",
+        value_delimiter = ','
+    )]
+    pub(crate) allow_hosts: Vec<String>,
+
+    /// Clients reach this over TLS, which a proxy ends: tells browsers to use nothing else (HSTS)
+    #[arg(long)]
+    pub(crate) behind_tls: bool,
+
+    /// A proxy appends the client's address to X-Forwarded-For, and nobody else reaches this
+    #[arg(long)]
+    pub(crate) trust_forwarded_for: bool,
 }
 
 /// What the service runs by.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: String,
+    pub(crate) operations: String,
+    pub(crate) max_connections: usize,
     pub(crate) tiers: TierConfig,
     /// Whether to bring a Redis along, since none is named and none forbidden.
     pub(crate) private_redis: bool,
@@ -111,6 +146,14 @@ fn reauthenticate_after(text: &str) -> Result<Duration, humantime::DurationError
     humantime::parse_duration(text)
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("nobody could connect: give at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}: give a number")),
+    }
+}
+
 fn settings(cli: Cli) -> Result<Settings, Failure> {
     let mut defaults = TierConfig::default();
     defaults.cold.url = sqlite_in_state_folder("webapp.db");
@@ -139,6 +182,12 @@ fn settings(cli: Cli) -> Result<Settings, Failure> {
     }
     Ok(Settings {
         listen: cli.listen,
+        operations: match cli.operations.as_str() {
+            // A variable that is set to nothing is as good as unset.
+            "" => OPERATIONS.into(),
+            given => given.into(),
+        },
+        max_connections: cli.max_connections,
         private_redis: tiers.warm.url.is_none() && !cli.no_redis,
         policy: cli.policy,
         tiers,

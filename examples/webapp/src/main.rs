@@ -6,6 +6,10 @@
 //! |---|---|
 //! | `cli.rs` | what it is told: flags, environment, a file |
 //! | `service.rs` | how it starts, runs and stops |
+//! | `server.rs` | connections: how many, and for how long |
+//! | `hosts.rs` | by which names it may be called |
+//! | `limits.rs` | how often something may be tried |
+//! | `files.rs` | files that are their owner's alone |
 //! | `secret.rs` | where the key of all tokens comes from |
 //! | `accounts.rs`, `passwords.rs` | who may log in |
 //! | `activity.rs` | what happened to each user's sessions |
@@ -21,10 +25,14 @@ mod api;
 mod app;
 mod banner;
 mod cli;
+mod files;
+mod hosts;
+mod limits;
 mod page;
 mod passwords;
 mod private_redis;
 mod secret;
+mod server;
 mod service;
 mod signals;
 
@@ -48,6 +56,7 @@ async fn main() -> ExitCode {
         Err(answered) => return answered,
     };
     log();
+    files::make_private();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -10,6 +10,7 @@ use tower_session::SecretKey;
 
 use crate::Failure;
 use crate::accounts::Accounts;
+use crate::files;
 
 /// The root key, and where it is from in words.
 ///
@@ -58,7 +59,10 @@ fn beside(database: &str) -> PathBuf {
 fn kept_in(path: &Path) -> Result<String, Failure> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        read => return Ok(read?),
+        read => {
+            files::check_key(path)?;
+            return Ok(read?);
+        }
     }
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -70,7 +74,10 @@ fn kept_in(path: &Path) -> Result<String, Failure> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error.into()),
-        _ => Ok(fs::read_to_string(path)?),
+        _ => {
+            files::check_key(path)?;
+            Ok(fs::read_to_string(path)?)
+        }
     }
 }
 
@@ -96,5 +103,21 @@ mod tests {
         assert_eq!(kept_in(&path).unwrap(), first);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = kept_in(&path).unwrap_err().to_string();
+        assert!(refused.contains("chmod 600"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_of_somebody_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("webapp.db.key");
+        kept_in(&path).unwrap();
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
+            // Only root can give a file away.
+            return;
+        }
+        let refused = kept_in(&path).unwrap_err().to_string();
+        assert!(refused.contains("belongs to user 12345"), "{refused}");
     }
 }

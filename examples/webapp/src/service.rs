@@ -1,6 +1,5 @@
 //! How the service starts, runs and stops.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::process;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_session::tier_cache::without_password;
 use tower_session::{Tiers, TokenKeys};
@@ -21,7 +20,7 @@ use crate::cli::Settings;
 use crate::passwords::Passwords;
 use crate::private_redis::PrivateRedis;
 use crate::signals::Signals;
-use crate::{Failure, app, banner, secret};
+use crate::{Failure, app, banner, files, secret, server};
 
 /// How long requests that are under way may take to end once the service is asked to.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -32,6 +31,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub(crate) struct Service {
     listener: TcpListener,
     app: Router,
+    /// For whoever runs the service, on a port of its own.
+    operations: (TcpListener, Router),
+    max_connections: usize,
     tiers: Tiers<Data>,
     /// Keeps what happens to sessions; ends with this.
     recording: JoinSet<()>,
@@ -44,6 +46,8 @@ impl Service {
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
         let Settings {
             listen,
+            operations,
+            max_connections,
             mut tiers,
             private_redis,
             policy,
@@ -53,10 +57,14 @@ impl Service {
         let listener = TcpListener::bind(&listen).await.map_err(|error| {
             format!("cannot listen on {listen}: {error}; --listen names another")
         })?;
+        let private = TcpListener::bind(&operations).await.map_err(|error| {
+            format!("cannot listen on {operations}: {error}; --operations names another")
+        })?;
         let address = listener.local_addr()?;
         // Before the tiers, which take their handles when they start.
         let metrics = PrometheusBuilder::new().install_recorder()?;
 
+        files::close(&tiers.cold.url);
         let database = without_password(&tiers.cold.url);
         let accounts = Accounts::open(&tiers.cold)
             .await
@@ -85,6 +93,7 @@ impl Service {
         recording.spawn(activity.clone().record(tiers.events()));
         let banner = Banner {
             address,
+            operations: private.local_addr()?,
             key,
             private_redis: redis.is_some(),
             no_private_redis: missing,
@@ -97,11 +106,15 @@ impl Service {
             passwords,
             activity,
             metrics,
+            policy.trust_forwarded_for,
         );
+        let operations = (private, app::operations(api.clone()));
         let app = app::router(api, policy);
         Ok(Self {
             listener,
             app,
+            operations,
+            max_connections: server::most_connections(max_connections),
             tiers,
             recording,
             redis,
@@ -113,16 +126,29 @@ impl Service {
     /// end, and stops all that was started. A second signal ends the process at once.
     pub(crate) async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.banner.print(&self.tiers);
-        let app = self.app.into_make_service_with_connect_info::<SocketAddr>();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = axum::serve(self.listener, app).with_graceful_shutdown(async {
-            // An error means that the sender is gone, and we with it.
-            let _ = stopped.await;
-        });
-        let mut server = pin!(server.into_future());
+        /// Probes and scrapers are few.
+        const OPERATIONS_MAX: usize = 16;
+
+        let (stop, stopped) = watch::channel(());
+        let until_stopped = || {
+            let mut stopped = stopped.clone();
+            async move {
+                // An error means that the sender is gone, and we with it.
+                let _ = stopped.changed().await;
+            }
+        };
+        let app = server::serve(
+            self.listener,
+            self.app,
+            self.max_connections,
+            until_stopped(),
+        );
+        let (listener, operations) = self.operations;
+        let operations = server::serve(listener, operations, OPERATIONS_MAX, until_stopped());
+        let mut server = pin!(async { tokio::join!(app, operations) });
 
         tokio::select! {
-            ended = &mut server => return Ok(ended?),
+            _ = &mut server => return Ok(()),
             () = signals.next() => {}
         }
         banner::say(format_args!(

@@ -110,7 +110,7 @@ pub(crate) async fn write(
         session.replace_data(data.clone()).await?;
         return Ok((None, Json(data)));
     }
-    let issued = guest::begin(api.tiers(), device, data.clone()).await?;
+    let issued = guest::begin(&api, device, data.clone()).await?;
     Ok((Some(CookieChange::set(&issued)), Json(data)))
 }
 

@@ -1,7 +1,7 @@
 //! The device that a session is made on, as its user would recognise it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::USER_AGENT;
@@ -9,22 +9,26 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
 use tower_session::{Binding, Device, tier_cache};
 
-use super::Data;
+use super::{Api, Data};
 
 /// The device of a request.
 ///
-/// Its address is the connection's: behind a proxy that is the proxy's, and only a header that the
-/// proxy is known to overwrite could say more.
+/// Its address is the connection's: behind a proxy that is the proxy's. With `--trust-forwarded-for`
+/// it is what the proxy has appended to `X-Forwarded-For`; what comes before that, clients make up.
 pub(crate) struct From(pub(crate) Device);
 
-impl<S: Sync> FromRequestParts<S> for From {
+impl FromRequestParts<Api> for From {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|ConnectInfo(address)| address.ip());
+        let forwarded = api
+            .trusts_forwarded_for()
+            .then(|| forwarded_for(&parts.headers));
         let agent = user_agent(&parts.headers);
         Ok(Self(Device {
-            ip: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+            ip: forwarded.flatten().or(peer).map(|ip| ip.to_canonical()),
             label: agent.as_deref().and_then(label).map(Into::into),
             user_agent: agent.map(Into::into),
         }))
@@ -48,6 +52,15 @@ pub(crate) fn same_browser(
     } else {
         Binding::Reauthenticate
     }
+}
+
+/// The last address of `X-Forwarded-For`: what the proxy next to us has seen.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    let last = last.to_str().ok()?.rsplit(',').next()?.trim();
+    let bare = last.trim_start_matches('[').trim_end_matches(']');
+    let with_port = || last.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse().ok().or_else(with_port)
 }
 
 fn user_agent(headers: &HeaderMap) -> Option<String> {
@@ -95,7 +108,35 @@ fn label(agent: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::label;
+    use std::net::IpAddr;
+
+    use axum::http::HeaderMap;
+
+    use super::{forwarded_for, label};
+
+    #[test]
+    fn of_several_forwarded_addresses_the_last_is_the_clients() {
+        let of = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            forwarded_for(&headers).as_ref().map(IpAddr::to_string)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["nonsense"]), None);
+        assert_eq!(of(&["192.0.2.1"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(
+            of(&["made up, 192.0.2.1 , 192.0.2.2"]).as_deref(),
+            Some("192.0.2.2")
+        );
+        assert_eq!(
+            of(&["192.0.2.1", "192.0.2.3:80"]).as_deref(),
+            Some("192.0.2.3")
+        );
+        assert_eq!(of(&["[2001:db8::1]:80"]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(of(&["[2001:db8::2]"]).as_deref(), Some("2001:db8::2"));
+    }
 
     #[test]
     fn a_label_names_browser_and_system() {

@@ -1,6 +1,7 @@
 //! Every error is `{"error": "…"}`, whoever answers.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use serde_json::json;
 use tower_session::{Absence, Error, RefreshError, Refusal, SessionRejection};
 
 use crate::accounts::AccountsError;
+use crate::limits::Slowed;
 use crate::passwords::PasswordError;
 
 /// An error as the client is told of it.
@@ -22,6 +24,11 @@ pub(crate) enum ApiError {
     Own {
         status: StatusCode,
         message: Cow<'static, str>,
+    },
+    /// It was tried too often: answered again after so long.
+    TooMany {
+        retry_after: Duration,
+        message: &'static str,
     },
     /// The session is not accepted, or cannot be decided: as the extractors answer it.
     Session(SessionRejection),
@@ -103,6 +110,15 @@ impl From<Error> for ApiError {
     }
 }
 
+impl From<Slowed> for ApiError {
+    fn from(Slowed(left): Slowed) -> Self {
+        Self::TooMany {
+            retry_after: left,
+            message: "too many logins have failed: wait a moment, then try again",
+        }
+    }
+}
+
 impl From<AccountsError> for ApiError {
     fn from(error: AccountsError) -> Self {
         tracing::warn!(%error, "answered 503");
@@ -135,6 +151,15 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, message) = match self {
             Self::Own { status, message } => (status, message),
+            Self::TooMany {
+                retry_after,
+                message,
+            } => {
+                let seconds = retry_after.as_millis().div_ceil(1000).max(1).to_string();
+                let body = Json(json!({ "error": message }));
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                return (status, [(RETRY_AFTER, seconds)], body).into_response();
+            }
             Self::Session(rejection) => return rejection.into_response(),
         };
         let mut response = (status, Json(json!({ "error": message }))).into_response();

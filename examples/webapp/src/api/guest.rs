@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use tower_session::{Absence, Device, Error, Issued, Login, Session, SessionRejection, Tiers};
+use tower_session::{Absence, Device, Issued, Login, Session, SessionRejection};
 
-use super::Data;
+use super::error::ApiError;
+use super::{Api, Data};
 
 /// How long a guest's session lives. Anyone can have one for the asking, so they must not fill the
 /// database for as long as a user's would.
-const GUEST_TTL: Duration = Duration::from_secs(2 * 60 * 60);
+pub(super) const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The session of a request, which may be a guest's; none if the request shows none.
 ///
@@ -31,13 +32,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     }
 }
 
-/// Begins a guest's session.
-pub(super) async fn begin(
-    tiers: &Tiers<Data>,
-    device: Device,
-    data: Data,
-) -> Result<Issued<Data>, Error> {
-    let ttl = GUEST_TTL.min(tiers.config().session.ttl);
+/// Begins a guest's session, unless there are too many.
+pub(super) async fn begin(api: &Api, device: Device, data: Data) -> Result<Issued<Data>, ApiError> {
+    if !api.guests().admit(device.ip) {
+        return Err(ApiError::TooMany {
+            retry_after: TTL,
+            message: "too many visitors without a login come from here: log in, or try again later",
+        });
+    }
+    let tiers = api.tiers();
+    let ttl = TTL.min(tiers.config().session.ttl);
     let guest = Login::guest().device(device).data(data).ttl(ttl);
-    tiers.login(guest).await
+    Ok(tiers.login(guest).await?)
 }

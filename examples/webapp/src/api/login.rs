@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tower_session::{
@@ -11,7 +12,7 @@ use tower_session::{
 };
 
 use super::error::{ApiError, Given};
-use super::sessions::revoked;
+use super::sessions::{CLEAR_SITE_DATA, revoked};
 use super::{Api, Data, device, password};
 
 /// What a password alone proves: level 1 of NIST SP 800-63B.
@@ -22,6 +23,9 @@ pub(super) const PASSWORD_ALONE: u8 = 1;
 pub(crate) struct Credentials {
     username: String,
     password: String,
+    /// For programs: the tokens in the answer, in place of the cookie.
+    #[serde(default)]
+    tokens: bool,
 }
 
 #[derive(Deserialize)]
@@ -29,13 +33,30 @@ pub(crate) struct Refresh {
     refresh_token: String,
 }
 
-/// What a client gets to prove itself with.
+/// How a client keeps what it proves itself with. Never both ways: a script that gets into a page
+/// would read from the answer what the cookie keeps from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// In the cookie, which no script can read.
+    Browser,
+    /// By itself: it gets the tokens.
+    Program,
+}
+
+/// What a client is told of its session.
 #[derive(Serialize)]
-pub(super) struct Tokens {
+pub(super) struct Begun {
     session_id: SessionId,
+    expires_at: Timestamp,
+    #[serde(flatten)]
+    tokens: Option<Tokens>,
+}
+
+/// What a program proves itself with.
+#[derive(Serialize)]
+struct Tokens {
     access_token: String,
     refresh_token: String,
-    expires_at: Timestamp,
 }
 
 /// `POST /login`: in place of the session that the client has, if it has one. A guest's data goes
@@ -46,6 +67,7 @@ pub(crate) async fn login(
     device::From(device): device::From,
     Given(given): Given<Credentials>,
 ) -> Result<Response, ApiError> {
+    let attempt = api.attempts().begin(&given.username, device.ip)?;
     let account = api.accounts().find(&given.username).await?;
     let (id, hash) = match account {
         Some(account) => (Some(account.id), account.password_hash),
@@ -54,9 +76,12 @@ pub(crate) async fn login(
     // One answer for both, so that it does not tell who has an account.
     let wrong = || ApiError::new(StatusCode::UNAUTHORIZED, "wrong username or password");
     let matches = api.passwords().check(given.password, hash.clone()).await?;
-    let (Some(id), Some(hash), true) = (id, hash, matches) else {
+    let (Some(known), Some(hash), true) = (id, hash, matches) else {
+        attempt.failed(id, device.ip);
         return Err(wrong());
     };
+    attempt.succeeded();
+    let id = known;
     let login = Login::user(id)
         .device(device)
         .assurance(PASSWORD_ALONE)
@@ -69,7 +94,11 @@ pub(crate) async fn login(
     if !password::holds(&api, &issued, id.into(), &hash).await? {
         return Err(wrong());
     }
-    Ok(tokens(&issued))
+    let client = match given.tokens {
+        true => Client::Program,
+        false => Client::Browser,
+    };
+    Ok(client.answer(&parts.headers, &issued))
 }
 
 /// `POST /refresh`, from the browser that the session is bound to, if it is bound.
@@ -83,7 +112,7 @@ pub(crate) async fn refresh(
     let issued = sessions
         .refresh(&parts.headers, &parts.extensions, &token)
         .await?;
-    Ok(tokens(&issued))
+    Ok(Client::Program.answer(&parts.headers, &issued))
 }
 
 /// `POST /logout`: out of each session that the request shows, also where it shows several and so
@@ -93,7 +122,7 @@ pub(crate) async fn logout(
     session: Result<Session<Data>, SessionRejection>,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let clear = CookieChange::clear();
+    let clear = (CookieChange::clear(), CLEAR_SITE_DATA);
     let ended = api.sessions().log_out(&parts.headers, &parts.extensions);
     match (ended.await?, session) {
         (Some(receipt), _) => Ok((clear, revoked(&receipt)).into_response()),
@@ -107,17 +136,54 @@ pub(crate) async fn logout(
     }
 }
 
-pub(super) fn tokens(issued: &Issued<Data>) -> Response {
-    (CookieChange::set(issued), Json(Tokens::of(issued))).into_response()
+impl Client {
+    /// Who shows a session in the header has it from an answer; who shows one in the cookie has it
+    /// there, whatever else a script has added.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match headers.contains_key(AUTHORIZATION) && !shows_cookie(headers) {
+            true => Self::Program,
+            false => Self::Browser,
+        }
+    }
+
+    /// The answer to a login, and to whatever else makes new tokens.
+    pub(super) fn answer(self, headers: &HeaderMap, issued: &Issued<Data>) -> Response {
+        (self.cookie(headers, issued), Json(Begun::of(self, issued))).into_response()
+    }
+
+    /// What becomes of the cookie: a program's has lost its session, if it shows one.
+    pub(super) fn cookie(self, headers: &HeaderMap, issued: &Issued<Data>) -> Option<CookieChange> {
+        match self {
+            Self::Browser => Some(CookieChange::set(issued)),
+            Self::Program => shows_cookie(headers).then(CookieChange::clear),
+        }
+    }
 }
 
-impl Tokens {
-    pub(super) fn of(issued: &Issued<Data>) -> Self {
-        Self {
-            session_id: issued.session.id(),
+/// Whether there is a session cookie, of whatever namespace.
+fn shows_cookie(headers: &HeaderMap) -> bool {
+    headers.get_all(COOKIE).iter().any(|cookies| {
+        let mut pairs = cookies.as_bytes().split(|&byte| byte == b';');
+        pairs.any(|pair| {
+            let name = pair.trim_ascii().split(|&byte| byte == b'=').next();
+            name.is_some_and(|name| {
+                let name = name.trim_ascii_end();
+                name.starts_with(b"__Host-") && name.ends_with(b"session")
+            })
+        })
+    })
+}
+
+impl Begun {
+    pub(super) fn of(client: Client, issued: &Issued<Data>) -> Self {
+        let tokens = || Tokens {
             access_token: issued.access.expose().to_string(),
             refresh_token: issued.refresh.expose().to_string(),
+        };
+        Self {
+            session_id: issued.session.id(),
             expires_at: issued.session.expires_at(),
+            tokens: (client == Client::Program).then(tokens),
         }
     }
 }

@@ -17,6 +17,7 @@ use tower_session::{SessionLayer, Tiers};
 
 use crate::accounts::Accounts;
 use crate::activity::Activity;
+use crate::limits::{Attempts, Guests};
 use crate::passwords::Passwords;
 
 pub(crate) use data::Data;
@@ -32,6 +33,9 @@ struct Parts {
     passwords: Passwords,
     activity: Activity,
     metrics: PrometheusHandle,
+    attempts: Attempts,
+    guests: Guests,
+    trusts_forwarded_for: bool,
 }
 
 impl Api {
@@ -42,6 +46,7 @@ impl Api {
         passwords: Passwords,
         activity: Activity,
         metrics: PrometheusHandle,
+        trusts_forwarded_for: bool,
     ) -> Self {
         Self(Arc::new(Parts {
             sessions,
@@ -50,6 +55,9 @@ impl Api {
             passwords,
             activity,
             metrics,
+            attempts: Attempts::new(),
+            guests: Guests::new(guest::TTL),
+            trusts_forwarded_for,
         }))
     }
 
@@ -72,6 +80,18 @@ impl Api {
 
     fn activity(&self) -> &Activity {
         &self.0.activity
+    }
+
+    fn attempts(&self) -> &Attempts {
+        &self.0.attempts
+    }
+
+    fn guests(&self) -> &Guests {
+        &self.0.guests
+    }
+
+    fn trusts_forwarded_for(&self) -> bool {
+        self.0.trusts_forwarded_for
     }
 
     fn metrics(&self) -> &PrometheusHandle {

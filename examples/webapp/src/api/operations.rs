@@ -25,7 +25,18 @@ pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: whether to send requests here, and the state of each tier. A Redis that is down
+/// `GET /readyz` for everybody: whether to send requests here, and no more.
+pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    let ready = api.tiers().health().is_ready();
+    let body = Json(json!({ "ready": ready }));
+    if ready {
+        body.into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], body).into_response()
+    }
+}
+
+/// `GET /readyz` on the port for operations: also the state of each tier. A Redis that is down
 /// costs speed only, so the service stays ready.
 pub(crate) async fn readyz(State(api): State<Api>) -> Response {
     let health = api.tiers().health();

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +13,13 @@ use tower_session::{
 
 use super::error::{ApiError, Given};
 use super::{Api, Data};
+
+/// Has the browser forget what it stored of a user who is out. The cookie is taken away by itself:
+/// `"cookies"` would take those of all sibling hosts along.
+pub(super) const CLEAR_SITE_DATA: [(HeaderName, &str); 1] = [(
+    HeaderName::from_static("clear-site-data"),
+    r#""cache", "storage""#,
+)];
 
 #[derive(Serialize)]
 pub(crate) struct Me {
@@ -73,7 +80,7 @@ pub(crate) async fn name(
     Ok(Json(json!({ "id": id, "label": label })))
 }
 
-/// `DELETE /sessions/{id}`
+/// `DELETE /sessions/{id}`, for a user whose login is recent.
 pub(crate) async fn revoke(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -89,18 +96,18 @@ pub(crate) async fn revoke(
     }
     let answer = revoked(&receipt);
     if id == user.session().id() {
-        return Ok((CookieChange::clear(), answer).into_response());
+        return Ok((CookieChange::clear(), CLEAR_SITE_DATA, answer).into_response());
     }
     Ok(answer.into_response())
 }
 
-/// `DELETE /sessions`: out on every device, this one too.
+/// `DELETE /sessions`, for a user whose login is recent: out on every device, this one too.
 pub(crate) async fn revoke_all(
     State(api): State<Api>,
     user: CurrentUser<Data>,
 ) -> Result<Response, ApiError> {
     let receipt = api.tiers().revoke_all(Scope::user(user.id)).await?;
-    Ok((CookieChange::clear(), revoked(&receipt)).into_response())
+    Ok((CookieChange::clear(), CLEAR_SITE_DATA, revoked(&receipt)).into_response())
 }
 
 /// When a revocation holds everywhere, at the latest.

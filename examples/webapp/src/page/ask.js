@@ -1,4 +1,4 @@
-// Asks the API. The tokens in the answer to a login are for other clients: here the cookie does it,
+// Asks the API. A login answers without tokens unless it is asked for them: here the cookie does it,
 // which no script can read.
 
 export const at = (id) => document.getElementById(id);

@@ -54,13 +54,15 @@ function device(session, act) {
   out.setAttribute("aria-label", `Log out ${name}`);
   out.addEventListener("click", () =>
     act(out, async () => {
+      if (session.current) {
+        await ask("POST", "/logout");
+        return { said: "You are logged out." };
+      }
       const { effective_within_ms: ms } = await ask("DELETE", `/sessions/${session.id}`);
-      return session.current
-        ? { said: "You are logged out." }
-        : {
-            said: `${name} is logged out, everywhere ${seconds(ms)}.`,
-            focus: () => at("ask-again"),
-          };
+      return {
+        said: `${name} is logged out, everywhere ${seconds(ms)}.`,
+        focus: () => at("ask-again"),
+      };
     }),
   );
   return item;

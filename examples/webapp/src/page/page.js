@@ -121,8 +121,11 @@ at("change").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.target;
   act(form.querySelector("button"), async () => {
-    const password = at("new-password").value;
-    const { effective_within_ms: ms } = await ask("PUT", "/password", { password });
+    const { effective_within_ms: ms } = await ask("PUT", "/password", {
+      current_password: at("current-password").value,
+      password: at("new-password").value,
+    });
+    at("current-password").value = "";
     at("new-password").value = "";
     return { said: `Your password is changed; all other devices are out ${seconds(ms)}.` };
   });

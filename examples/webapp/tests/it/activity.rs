@@ -91,7 +91,9 @@ fn the_log_tells_operators_what_happened_and_no_secret() {
     app.log_in("ada");
     let password = "correct horse battery";
     let change = app.put("/password").bearer(&ada.access);
-    let change = change.json(json!({ "password": password })).send();
+    let change = change
+        .json(json!({ "current_password": "demo", "password": password }))
+        .send();
     let new = Tokens::of(&change);
     app.post("/logout").bearer(&new.access).send().expect(200);
 

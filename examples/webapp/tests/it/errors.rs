@@ -158,13 +158,8 @@ fn names_that_postgresql_cannot_hold_belong_to_nobody() {
         put.send().expect_error(422);
     }
     // A user agent of any bytes is only a device's name.
-    let body = json!({ "username": "ada", "password": "demo" });
     let agent = [b"\xff\xfe ".as_slice(), &[b'x'; 5000]].concat();
-    let login = app
-        .post("/login")
-        .header("User-Agent", agent)
-        .json(body)
-        .send();
+    let login = app.login("ada", "demo").header("User-Agent", agent).send();
     let odd = Tokens::of(&login);
     let listed = app
         .get("/sessions")

@@ -24,7 +24,12 @@ pub(crate) struct Response {
 
 impl Request {
     pub(crate) fn new(to: SocketAddr, method: &str, path: &str) -> Self {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+        Self::of_host(to, &to.to_string(), method, path)
+    }
+
+    /// A request that names this host.
+    pub(crate) fn of_host(to: SocketAddr, host: &str, method: &str, path: &str) -> Self {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         Self {
             to,
             head: head.into(),

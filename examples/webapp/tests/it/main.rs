@@ -12,5 +12,6 @@ mod life;
 mod passwords;
 mod redis;
 mod routes;
+mod safety;
 mod shutdown;
 mod support;

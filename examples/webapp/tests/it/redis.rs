@@ -35,7 +35,7 @@ fn a_private_redis_is_started_and_gone_after_sigterm() {
         "{}",
         app.tiers()
     );
-    assert_eq!(app.get("/readyz").send().expect(200).json()["warm"], "up");
+    assert_eq!(app.operations("/readyz").expect(200).json()["warm"], "up");
     let tokens = app.log_in("ada");
     app.me(&tokens).expect(200);
     let servers = private(folder.path());
@@ -73,11 +73,11 @@ fn a_killed_redis_costs_speed_only() {
     let later = app.log_in("ada");
     app.me(&later).expect(200);
     eventually("it is noticed", || {
-        app.get("/readyz").send().expect(200).json()["warm"] == "down"
+        app.operations("/readyz").expect(200).json()["warm"] == "down"
     });
     redis.restart();
     eventually("it is used again", || {
-        app.get("/readyz").send().expect(200).json()["warm"] == "up"
+        app.operations("/readyz").expect(200).json()["warm"] == "up"
     });
     app.me(&tokens).expect(200);
 }
@@ -92,7 +92,7 @@ fn no_redis_means_none() {
     assert!(app.tiers().contains("warm: none"), "{}", app.tiers());
     assert!(app.tiers().contains("--redis"), "{}", app.tiers());
     assert!(private(folder.path()).is_empty());
-    let ready = app.get("/readyz").send().expect(200).json();
+    let ready = app.operations("/readyz").expect(200).json();
     assert_eq!(ready["warm"], "off");
 }
 
@@ -121,6 +121,6 @@ fn a_redis_that_is_not_there_yet_is_no_obstacle() {
     app.me(&tokens).expect(200);
     redis.restart();
     eventually("it is used", || {
-        app.get("/readyz").send().expect(200).json()["warm"] == "up"
+        app.operations("/readyz").expect(200).json()["warm"] == "up"
     });
 }

@@ -21,40 +21,56 @@ on_both!(
 fn a_login_is_known_by_cookie_and_by_token(app: &App, sql: Sql<'_>) {
     let body = json!({ "username": "ada", "password": "demo" });
     let login = app.post("/login").json(body).send().expect(200);
-    let tokens = Tokens::of(&login);
-    assert!(login.json()["expires_at"].as_str().unwrap().ends_with('Z'));
+    let told = login.json();
+    assert!(told["expires_at"].as_str().unwrap().ends_with('Z'));
+    // Beside the cookie no script is told a token.
+    assert_eq!(told.as_object().unwrap().len(), 2, "{told}");
+    let id = told["session_id"].as_str().unwrap();
+    let access = login.cookie();
     assert_eq!(login.header("cache-control"), Some("no-store"));
     let cookie = login.header("set-cookie").unwrap();
     for part in ["HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age="] {
         assert!(cookie.contains(part), "{cookie}");
     }
     let stored = sql("SELECT id FROM sessions");
-    assert_eq!(stored.trim(), tokens.id);
+    assert_eq!(stored.trim(), id);
 
-    for me in [
-        app.get("/me").cookie(&tokens.access),
-        app.get("/me").bearer(&tokens.access),
-    ] {
+    for me in [app.get("/me").cookie(access), app.get("/me").bearer(access)] {
         let me = me.send().expect(200).json();
-        let id = me["user"]["id"].as_i64().unwrap();
+        let user = me["user"]["id"].as_i64().unwrap();
         assert_eq!(
             me["user"],
-            json!({ "id": id, "email": "ada@example.com", "username": "ada" })
+            json!({ "id": user, "email": "ada@example.com", "username": "ada" })
         );
-        assert_eq!(me["session"]["id"], tokens.id);
+        assert_eq!(me["session"]["id"], id);
         assert_eq!(me["session"]["version"], 1);
         assert_eq!(me["tier"], "hot");
     }
+    // A program asks for tokens, and gets no cookie; one that it shows goes with its session.
+    let program = app.login("ada", "demo").send();
+    assert_eq!(program.header("set-cookie"), None);
+    app.me(&Tokens::of(&program)).expect(200);
+    let program = app.login("ada", "demo").cookie(access).send();
+    assert_eq!(program.cookie(), "");
+    let tokens = Tokens::of(&program);
+    app.get("/me").cookie(access).send().expect_error(401);
+    // What is shown in a cookie goes on in one, what is shown in the header does so there.
+    let again = json!({ "password": "demo" });
+    let own = app.post("/reauthenticate").bearer(&tokens.access);
+    let own = own.header("Cookie", "theme=dark");
+    let own = own.json(&again).send();
+    let tokens = Tokens::of(&own);
+    let own = app.post("/reauthenticate").cookie(&tokens.access);
+    let own = own.bearer("made-up");
+    let own = own.json(&again).send().expect(200);
+    assert_eq!(own.json().as_object().unwrap().len(), 2, "{own:?}");
+    app.get("/me").cookie(own.cookie()).send().expect(200);
     app.log_in("bob");
 }
 
 fn a_user_sees_and_ends_own_sessions_only(app: &App, _: Sql<'_>) {
-    let body = json!({ "username": "ada", "password": "demo" });
-    let first = app
-        .post("/login")
-        .header("User-Agent", "curl/7.88.1")
-        .json(body)
-        .send();
+    let first = app.login("ada", "demo").header("User-Agent", "curl/7.88.1");
+    let first = first.send();
     let first = Tokens::of(&first);
     let second = app.log_in("ada");
     let bobs = app.log_in("bob");
@@ -286,7 +302,13 @@ fn operators_see_health_and_metrics(app: &App, _: Sql<'_>) {
         app.get("/healthz").send().expect(200).json()["status"],
         "ok"
     );
+    // Everybody is told whether it is ready, and no more.
     let ready = app.get("/readyz").send().expect(200).json();
+    assert_eq!(ready, json!({ "ready": true }));
+    app.get("/metrics").send().expect_error(404);
+    app.operations("/healthz").expect(200);
+    app.operations("/me").expect(404);
+    let ready = app.operations("/readyz").expect(200).json();
     assert_eq!(ready["ready"], true);
     assert_eq!(ready["hot"], "up");
     let has_redis = !app.tiers().contains("warm: none");
@@ -317,7 +339,7 @@ fn operators_see_health_and_metrics(app: &App, _: Sql<'_>) {
         app.metric("session_cached_entries{tier=\"hot\"}") >= 1.0
             && app.metric("session_cached_bytes{tier=\"hot\"}") > 0.0
     });
-    let metrics = app.get("/metrics").send();
+    let metrics = app.operations("/metrics");
     assert!(
         metrics
             .header("content-type")
