@@ -4,6 +4,7 @@ use std::fmt;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::strength;
 use crate::{ForeignToken, KeyHash, SessionId, Token, TokenKind};
 
 /// The keys under which tokens are minted, checked and hashed.
@@ -27,6 +28,17 @@ use crate::{ForeignToken, KeyHash, SessionId, Token, TokenKind};
 /// token, since a token's secret must match the session's stored hash too. The MAC only spares
 /// the tiers the question; so a session that is *hot* also opens to its true token under a key
 /// that is no longer accepted.
+///
+/// # Rotation of the root
+///
+/// Keys of another root, with another MAC key, may be accepted beside these: see
+/// [`announce_root`](Self::announce_root), [`retire_root`](Self::retire_root), and after a leak
+/// [`retire_leaked_root`](Self::retire_leaked_root).
+///
+/// What it costs, beside nothing for a token that was known a moment ago: a token of these keys is one
+/// hash more where it is looked up. One of another root is a hash more for each accepted key before
+/// it, and so is each forged token. A record or message sealed under another root is one hash more for
+/// each root before it. With one root all is as it was.
 ///
 /// ```
 /// use session_core::{SecretKey, SessionId, Signed, TokenKeys, TokenKind};
@@ -52,6 +64,26 @@ pub struct TokenKeys {
     ring: Vec<[u8; 32]>,
     #[zeroize(skip)]
     signs: usize,
+    /// Keys of other roots, which wipe themselves.
+    #[zeroize(skip)]
+    others: Vec<Other>,
+    #[zeroize(skip)]
+    is_weak: bool,
+}
+
+/// Keys of another root.
+#[derive(Clone)]
+struct Other {
+    keys: TokenKeys,
+    kind: OtherKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OtherKind {
+    Announced,
+    Retired,
+    /// Others may have it: what it seals and derives is refused.
+    Leaked,
 }
 
 /// Which key of the ring signed a token.
@@ -80,7 +112,75 @@ impl TokenKeys {
             succession: blake3::derive_key("session-core v1 refresh succession", &root.0),
             ring: vec![mac_key(key)],
             signs: 0,
+            others: Vec::new(),
+            is_weak: root.is_weak(),
         }
+    }
+
+    /// Also accepts tokens, records and messages of a root that other nodes will sign with soon: the first
+    /// step of a routine rotation of the root, on all nodes.
+    ///
+    /// ```
+    /// use session_core::{SecretKey, SessionId, TokenKeys, TokenKind};
+    ///
+    /// let (old, new) = (SecretKey::random(), SecretKey::random());
+    /// let token = TokenKeys::new(&old).mint(TokenKind::Access, SessionId::random());
+    ///
+    /// // 1. On all nodes, one after the other:
+    /// let announced = TokenKeys::new(&old).announce_root(TokenKeys::new(&new))?;
+    /// // 2. Then on all nodes:
+    /// let rotated = TokenKeys::new(&new).retire_root(TokenKeys::new(&old))?;
+    /// assert!(announced.verify(&token) && rotated.verify(&token));
+    /// assert_eq!(rotated.hash(&token), TokenKeys::new(&old).hash(&token));
+    /// // 3. When the longest session has ended:
+    /// let alone = TokenKeys::new(&new);
+    /// assert!(!alone.verify(&token));
+    /// # Ok::<(), session_core::SharedMacKey>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SharedMacKey`] if both have a MAC key in common: tokens would not tell of which root they are.
+    pub fn announce_root(self, next: TokenKeys) -> Result<Self, SharedMacKey> {
+        self.beside(next, OtherKind::Announced)
+    }
+
+    /// Still accepts tokens, records and messages of a root that is used no more: the second step of a
+    /// routine rotation of the root. Sessions go on, and have tokens of the new root after their next
+    /// refresh. Leave the old root out when the longest session has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`announce_root`](Self::announce_root).
+    pub fn retire_root(self, old: TokenKeys) -> Result<Self, SharedMacKey> {
+        self.beside(old, OtherKind::Retired)
+    }
+
+    /// After a leak of the old root, in place of [`retire_root`](Self::retire_root), on all nodes at once.
+    /// Tokens of the old root still find their sessions, since nobody can make one of them from the root.
+    /// What the root alone can make is refused at once: records in Redis, messages between nodes, and what
+    /// refresh tokens are traded for. A refresh token of the old root that is not the newest of its
+    /// session is refused too, but does not end the session: anybody may have made it.
+    ///
+    /// # Errors
+    ///
+    /// As [`announce_root`](Self::announce_root).
+    pub fn retire_leaked_root(self, leaked: TokenKeys) -> Result<Self, SharedMacKey> {
+        self.beside(leaked, OtherKind::Leaked)
+    }
+
+    fn beside(mut self, keys: TokenKeys, kind: OtherKind) -> Result<Self, SharedMacKey> {
+        let shares = |ring: &[[u8; 32]]| keys.ring.iter().any(|key| ring.contains(key));
+        if shares(&self.ring) || self.others.iter().any(|other| shares(&other.keys.ring)) {
+            return Err(SharedMacKey);
+        }
+        self.others.push(Other { keys, kind });
+        Ok(self)
+    }
+
+    /// Whether the root looks as if it could be guessed: one character again and again, or words.
+    pub fn is_weak(&self) -> bool {
+        self.is_weak
     }
 
     /// Keys for one namespace among several that share these: they accept, find and open nothing of
@@ -100,6 +200,12 @@ impl TokenKeys {
             succession: derived(&self.succession),
             ring: self.ring.iter().map(derived).collect(),
             signs: self.signs,
+            others: self
+                .others
+                .iter()
+                .map(|other| other.within(namespace))
+                .collect(),
+            is_weak: self.is_weak,
         }
     }
 
@@ -164,14 +270,58 @@ impl TokenKeys {
         token
     }
 
+    /// The pair of tokens, access and refresh, that `refresh` was traded for with `salt`, of which the
+    /// refresh token is stored as `newest`; whichever root it was made by, but for a leaked one.
+    pub fn succeeded(
+        &self,
+        refresh: &Token,
+        salt: &Salt,
+        newest: Option<KeyHash>,
+    ) -> Option<(Token, Token)> {
+        let others = self
+            .others
+            .iter()
+            .filter(|other| other.kind != OtherKind::Leaked);
+        std::iter::once(self)
+            .chain(others.map(|other| &other.keys))
+            .find_map(|keys| {
+                let next = keys.succeed(refresh, salt, TokenKind::Refresh);
+                let access = || keys.succeed(refresh, salt, TokenKind::Access);
+                (newest == Some(keys.hash_own(&next))).then(|| (access(), next))
+            })
+    }
+
     /// Whether the token was minted under one of these keys. One hash per accepted key, no I/O.
     pub fn verify(&self, token: &Token) -> bool {
         self.signed(token).is_some()
     }
 
+    /// Whether the token is of a root that [has leaked](Self::retire_leaked_root), so that anybody may
+    /// have signed it.
+    pub fn is_of_leaked_root(&self, token: &Token) -> bool {
+        self.signed_own(token).is_none()
+            && self
+                .other_of(token)
+                .is_some_and(|other| other.kind == OtherKind::Leaked)
+    }
+
+    /// The keys of another root that signed the token.
+    fn other_of(&self, token: &Token) -> Option<&Other> {
+        self.others.iter().find(|other| other.keys.verify(token))
+    }
+
     /// Which key signed the token; `None` if it is none of these. One hash per accepted key, no
     /// I/O; the time that it takes tells nothing of the token.
     pub fn signed(&self, token: &Token) -> Option<Signed> {
+        self.signed_own(token).or_else(|| {
+            self.other_of(token).map(|other| match other.kind {
+                OtherKind::Announced => Signed::Announced,
+                OtherKind::Retired | OtherKind::Leaked => Signed::Retired,
+            })
+        })
+    }
+
+    fn signed_own(&self, token: &Token) -> Option<Signed> {
         const NOBODY: u64 = u64::MAX;
         let mut signer = NOBODY;
         // Of a key that is there twice, announced and then rotated to, the newest place counts.
@@ -197,7 +347,8 @@ impl TokenKeys {
     /// `tower-session` does this for cookies. For clients that keep their token themselves an
     /// application may do it, in an answer that they read; or leave it until they refresh.
     pub fn resign(&self, token: &Token) -> Option<Token> {
-        if !self.has_retired() || self.signed(token) != Some(Signed::Retired) {
+        // A token of another root has another hash in the database: it goes on as it is.
+        if !self.has_retired() || self.signed_own(token) != Some(Signed::Retired) {
             return None;
         }
         let mut token = token.clone();
@@ -208,6 +359,7 @@ impl TokenKeys {
     /// Of a refresh token the root is needed too: one that is not the newest ends its session, and
     /// whoever knows a MAC key alone shall not be able to do that.
     fn mac(&self, key: &[u8; 32], token: &Token) -> [u8; 16] {
+        count_hash();
         let hash = match token.kind() {
             TokenKind::Access => blake3::keyed_hash(key, token.proven()),
             TokenKind::Refresh => {
@@ -220,8 +372,26 @@ impl TokenKeys {
         mac
     }
 
-    /// What is stored of a minted token.
+    /// What is stored of a minted token: its hash under the root that it is of.
+    #[inline]
     pub fn hash(&self, token: &Token) -> KeyHash {
+        match self.others.is_empty() {
+            true => self.hash_own(token),
+            false => self.hash_of_its_root(token),
+        }
+    }
+
+    #[cold]
+    fn hash_of_its_root(&self, token: &Token) -> KeyHash {
+        let other = match self.signed_own(token) {
+            Some(_) => None,
+            None => self.other_of(token),
+        };
+        other.map_or_else(|| self.hash_own(token), |other| other.keys.hash_own(token))
+    }
+
+    fn hash_own(&self, token: &Token) -> KeyHash {
+        count_hash();
         KeyHash::new(&blake3::keyed_hash(&self.hash, token.proven()), false)
     }
 
@@ -236,10 +406,52 @@ impl TokenKeys {
         KeyHash::new(&hasher.finalize(), true)
     }
 
+    /// What may be stored of someone else's token: under these keys, and then under other roots that are
+    /// accepted.
+    pub fn hashes_foreign(
+        &self,
+        kind: TokenKind,
+        token: &ForeignToken<'_>,
+    ) -> impl Iterator<Item = KeyHash> {
+        let others = self.others.iter().map(|other| &other.keys);
+        let all = std::iter::once(self).chain(others);
+        all.map(move |keys| keys.hash_foreign(kind, token))
+    }
+
+    /// Whether these are the first bytes of what [`seal`](Self::seal) made of this content at this place,
+    /// under these keys or under another root that is accepted and has not leaked. In constant time for
+    /// each root.
+    pub fn opens<const BYTES: usize>(
+        &self,
+        place: &[&[u8]],
+        content: &[u8],
+        seal: &[u8; BYTES],
+    ) -> bool {
+        const { assert!(BYTES >= 12 && BYTES <= 16) };
+        let sealed = |keys: &Self| bool::from(keys.seal(place, content)[..BYTES].ct_eq(seal));
+        let mut others = self
+            .others
+            .iter()
+            .filter(|other| other.kind != OtherKind::Leaked);
+        sealed(self) || others.any(|other| sealed(&other.keys))
+    }
+
+    /// The [seals](Self::seal) under these keys, and then under each other root that is accepted and has
+    /// not leaked.
+    pub fn seals(&self, place: &[&[u8]], content: &[u8]) -> impl Iterator<Item = [u8; 16]> {
+        let others = self
+            .others
+            .iter()
+            .filter(|other| other.kind != OtherKind::Leaked);
+        let all = std::iter::once(self).chain(others.map(|other| &other.keys));
+        all.map(|keys| keys.seal(place, content))
+    }
+
     /// Seals a record that leaves the process: 16 bytes over the place it stands in, whose pieces
     /// are read as one, and its content. A record that was damaged, moved or made by someone else does
     /// not match.
     pub fn seal(&self, place: &[&[u8]], content: &[u8]) -> [u8; 16] {
+        count_hash();
         let length: usize = place.iter().map(|piece| piece.len()).sum();
         let mut hasher = blake3::Hasher::new_keyed(&self.record);
         hasher.update(&(length as u64).to_le_bytes());
@@ -252,6 +464,22 @@ impl TokenKeys {
         seal
     }
 }
+
+impl Other {
+    fn within(&self, namespace: &str) -> Self {
+        Self {
+            keys: self.keys.within(namespace),
+            kind: self.kind,
+        }
+    }
+}
+
+/// Two roots have a MAC key in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "both roots have a MAC key in common: a new root needs a new MAC key, or one that is made of it"
+)]
+pub struct SharedMacKey;
 
 impl fmt::Debug for TokenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,6 +533,13 @@ impl SecretKey {
         Ok(secret)
     }
 
+    /// Whether it looks as if it could be guessed: one character again and again, a row of them, or words.
+    /// An estimate, which takes no key of 128 random bits or more for one.
+    pub fn is_weak(&self) -> bool {
+        const ENOUGH: f64 = 80.0;
+        strength::bits(&self.0) < ENOUGH
+    }
+
     /// A fresh secret of 32 bytes from the system's generator.
     ///
     /// # Panics
@@ -314,6 +549,13 @@ impl SecretKey {
         let mut secret = vec![0; 32];
         fill_random(&mut secret);
         Self(secret)
+    }
+}
+
+#[cfg(test)]
+impl SecretKey {
+    pub(crate) fn exposed(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -328,6 +570,18 @@ impl fmt::Debug for SecretKey {
 #[error("the key has {0} bytes; it needs at least 32, for instance from `openssl rand -base64 32`")]
 pub struct TooShort(usize);
 
+#[cfg(not(test))]
+#[inline(always)]
+fn count_hash() {}
+
+#[cfg(test)]
+thread_local!(static HASHES: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+
+#[cfg(test)]
+fn count_hash() {
+    HASHES.set(HASHES.get() + 1);
+}
+
 fn mac_key(secret: &SecretKey) -> [u8; 32] {
     blake3::derive_key("session-core v1 token mac", &secret.0)
 }
@@ -339,6 +593,95 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a lookup costs beside I/O: the hash that is compared, and where the session is not hot the MAC.
+    #[test]
+    fn each_root_that_is_accepted_costs_the_hashes_that_are_stated() {
+        let root = || TokenKeys::new(&SecretKey::random());
+        let (new, old, older) = (root(), root(), root());
+        let all = new.clone().retire_root(old.clone()).unwrap();
+        let all = all.retire_root(older.clone()).unwrap();
+        let token = |keys: &TokenKeys| keys.mint(TokenKind::Access, SessionId::random());
+        let hashes = |work: &dyn Fn()| {
+            HASHES.set(0);
+            work();
+            HASHES.get()
+        };
+        let (new_token, old_token, older_token) = (token(&new), token(&old), token(&older));
+        let forged = token(&root());
+        // With one root.
+        assert_eq!(
+            hashes(&|| assert_eq!(new.hash(&new_token).as_bytes().len(), 16)),
+            1
+        );
+        assert_eq!(hashes(&|| assert!(new.verify(&new_token))), 1);
+        // With three.
+        for (token, compared, verified) in [
+            (&new_token, 2, 1),
+            (&old_token, 3, 2),
+            (&older_token, 4, 3),
+            (&forged, 4, 3),
+        ] {
+            assert_eq!(
+                hashes(&|| assert_eq!(all.hash(token).as_bytes().len(), 16)),
+                compared
+            );
+            assert_eq!(
+                hashes(&|| assert_eq!(all.verify(token), token.id() != forged.id())),
+                verified
+            );
+        }
+        for (keys, opened) in [(&new, 1), (&old, 2), (&older, 3)] {
+            let seal = keys.seal(&[b"place"], b"content");
+            assert_eq!(
+                hashes(&|| assert!(all.opens(&[b"place"], b"content", &seal))),
+                opened
+            );
+        }
+    }
+
+    #[test]
+    fn a_root_that_has_leaked_opens_and_derives_nothing() {
+        let root = || TokenKeys::new(&SecretKey::random());
+        let (new, old) = (root(), root());
+        let retired = new.clone().retire_root(old.clone()).unwrap();
+        let leaked = new.clone().retire_leaked_root(old.clone()).unwrap();
+        let seal = old.seal(&[b"place"], b"content");
+        assert!(retired.opens(&[b"place"], b"content", &seal));
+        assert!(!leaked.opens(&[b"place"], b"content", &seal));
+        let (token, salt) = (
+            old.mint(TokenKind::Refresh, SessionId::random()),
+            Salt::random(),
+        );
+        let newest = old.hash(&old.succeed(&token, &salt, TokenKind::Refresh));
+        assert!(retired.succeeded(&token, &salt, Some(newest)).is_some());
+        assert!(leaked.succeeded(&token, &salt, Some(newest)).is_none());
+        // Its tokens still find their sessions, by the hash that is stored of them.
+        assert!(leaked.verify(&token) && leaked.is_of_leaked_root(&token));
+        assert_eq!(leaked.hash(&token), old.hash(&token));
+        assert!(!retired.is_of_leaked_root(&token));
+        // Within a namespace the same.
+        let (within, theirs) = (leaked.within("shop"), old.within("shop"));
+        let seal = theirs.seal(&[b"place"], b"content");
+        assert!(!within.opens(&[b"place"], b"content", &seal));
+        let token = theirs.mint(TokenKind::Access, SessionId::random());
+        assert_eq!(within.hash(&token), theirs.hash(&token));
+    }
+
+    #[test]
+    fn two_roots_have_no_mac_key_in_common() {
+        let (root, other, key) = (
+            SecretKey::random(),
+            SecretKey::random(),
+            SecretKey::random(),
+        );
+        let with = |root| TokenKeys::with_mac_key(root, &key);
+        assert_eq!(
+            with(&root).retire_root(with(&other)).err(),
+            Some(SharedMacKey)
+        );
+        assert!(TokenKeys::new(&root).retire_root(with(&other)).is_ok());
+    }
 
     #[test]
     fn a_seal_is_one_hash_whatever_pieces_its_place_comes_in() {

@@ -52,6 +52,18 @@ pub(crate) struct Place {
     /// The file with the root key, in place of SESSION_KEY; one line break at its end is left out
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) key_file: Option<PathBuf>,
+
+    /// While the root key is rotated: the file with the next one, in place of SESSION_KEY_NEXT
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) next_key_file: Option<PathBuf>,
+
+    /// While the root key is rotated: the file with the one before, in place of SESSION_KEY_RETIRED
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) retired_key_file: Option<PathBuf>,
+
+    /// After a leak: the file with the root key that leaked, in place of SESSION_KEY_LEAKED
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) leaked_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,7 +14,7 @@ use tier_cache::{
 use crate::cli::{Inspect, Place};
 use crate::failure::Failure;
 use crate::list::device;
-use crate::opening::{config, key, open, redis};
+use crate::opening::{config, keys, open, redis};
 use crate::output::{harmless, lineage, print, rough, when};
 use crate::shown::Shown;
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(place: &Place, asked: Inspect) -> Result<(), Failure> {
         }
     };
     let config = config(place)?;
-    let tiers = open(config, &key(place)?).await?;
+    let tiers = open(config, keys(place)?).await?;
     let seen = tiers.inspect(shown.key(tiers.keys())).await?;
     if !is_known(&seen) {
         return Err(Failure::failed(match shown.id() {

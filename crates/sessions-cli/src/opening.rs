@@ -1,5 +1,6 @@
 //! The configuration, the root key, and how the tiers are opened.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,37 +39,58 @@ pub(crate) fn config(place: &Place) -> Result<TierConfig, Failure> {
         .map_err(Failure::misused)
 }
 
-/// The root key that the operator gives.
-pub(crate) fn key(place: &Place) -> Result<SecretKey, Failure> {
-    let (origin, mut secret) = match &place.key_file {
+/// The keys of the root that the operator gives, and of others that the nodes accept beside it while the
+/// root is rotated.
+pub(crate) fn keys(place: &Place) -> Result<TokenKeys, Failure> {
+    let root = secret("SESSION_KEY", place.key_file.as_deref())?;
+    let missing =
+        "the root key is needed, which the nodes share: in SESSION_KEY, or by --key-file FILE";
+    let root = root.ok_or_else(|| Failure::misused(missing))?;
+    let other = |name, file: &Option<PathBuf>| {
+        let secret = secret(name, file.as_deref())?;
+        Ok::<_, Failure>(secret.as_ref().map(TokenKeys::new))
+    };
+    let mut keys = TokenKeys::new(&root);
+    if let Some(next) = other("SESSION_KEY_NEXT", &place.next_key_file)? {
+        keys = keys.announce_root(next).map_err(Failure::failed)?;
+    }
+    if let Some(old) = other("SESSION_KEY_RETIRED", &place.retired_key_file)? {
+        keys = keys.retire_root(old).map_err(Failure::failed)?;
+    }
+    if let Some(old) = other("SESSION_KEY_LEAKED", &place.leaked_key_file)? {
+        keys = keys.retire_leaked_root(old).map_err(Failure::failed)?;
+    }
+    Ok(keys)
+}
+
+/// A secret in a file, or else in a variable; none if neither is given.
+fn secret(name: &str, file: Option<&Path>) -> Result<Option<SecretKey>, Failure> {
+    let (origin, secret) = match file {
         Some(file) => {
             let read = std::fs::read(file);
             let failed = |error| format!("cannot read the key file {}: {error}", file.display());
-            (
-                "the key file",
-                read.map_err(failed).map_err(Failure::failed)?,
-            )
+            let mut secret = read.map_err(failed).map_err(Failure::failed)?;
+            if secret.last() == Some(&b'\n') {
+                secret.pop();
+                if secret.last() == Some(&b'\r') {
+                    secret.pop();
+                }
+            }
+            ("the key file", secret)
         }
-        None => {
-            let key = std::env::var_os("SESSION_KEY").filter(|key| !key.is_empty());
-            let missing = "the root key is needed, which the nodes share: in SESSION_KEY, or by \
-                --key-file FILE";
-            let key = key.ok_or_else(|| Failure::misused(missing))?;
-            ("SESSION_KEY", key.into_encoded_bytes())
-        }
+        None => match std::env::var_os(name).filter(|key| !key.is_empty()) {
+            Some(key) => (name, key.into_encoded_bytes()),
+            None => return Ok(None),
+        },
     };
-    if place.key_file.is_some() && secret.last() == Some(&b'\n') {
-        secret.pop();
-        if secret.last() == Some(&b'\r') {
-            secret.pop();
-        }
-    }
-    SecretKey::new(secret).map_err(|error| Failure::failed(format_args!("{origin}: {error}")))
+    let secret = SecretKey::new(secret);
+    let secret = secret.map_err(|error| Failure::failed(format_args!("{origin}: {error}")))?;
+    Ok(Some(secret))
 }
 
-/// The tiers under the root key.
-pub(crate) async fn open(config: TierConfig, key: &SecretKey) -> Result<Tiers<Data>, Failure> {
-    start(config, TokenKeys::new(key)).await
+/// The tiers under these keys.
+pub(crate) async fn open(config: TierConfig, keys: TokenKeys) -> Result<Tiers<Data>, Failure> {
+    start(config, keys).await
 }
 
 /// Tiers for what needs no key: they seal nothing, and read nothing that is sealed.

@@ -8,7 +8,7 @@ use tier_cache::{Receipt, Scope, TierConfig, Tiers, without_password};
 
 use crate::cli::{Place, Revoke};
 use crate::failure::Failure;
-use crate::opening::{Data, config, key, open, open_without_key, redis_is_down};
+use crate::opening::{Data, config, keys, open, open_without_key, redis_is_down};
 use crate::output::{note, print, rough};
 use crate::shown::{self, Shown};
 
@@ -23,9 +23,9 @@ pub(crate) async fn run(place: &Place, asked: Revoke) -> Result<(), Failure> {
     let which = which(&asked).await?;
     let config = config(place)?;
     // Nodes believe what Redis tells only under the root key; of the database they hear anyway.
-    let key = config.warm.url.as_ref().map(|_| key(place)).transpose()?;
+    let key = config.warm.url.as_ref().map(|_| keys(place)).transpose()?;
     let database = named(&config);
-    let tiers = match &key {
+    let tiers = match key {
         Some(key) => open(config, key).await?,
         None => open_without_key(config).await?,
     };

@@ -5,7 +5,7 @@ use tier_cache::{Tiers, Unreadable, WarmFound};
 
 use crate::cli::{Place, WarmUp};
 use crate::failure::Failure;
-use crate::opening::{self, Data, config, key, open, redis, redis_is_down};
+use crate::opening::{self, Data, config, keys, open, redis, redis_is_down};
 use crate::output::print;
 use crate::progress::Progress;
 use crate::shown;
@@ -22,7 +22,7 @@ pub(crate) async fn run(place: &Place, asked: WarmUp) -> Result<(), Failure> {
     }
     let redis = redis(&config);
     let store = opening::store(&config).await?;
-    let tiers = open(config, &key(place)?).await?;
+    let tiers = open(config, keys(place)?).await?;
     let down = || Failure::failed(format_args!("the Redis {redis} is not reached"));
     if redis_is_down(&tiers) {
         return Err(down());

@@ -33,6 +33,13 @@ impl Advice {
         Self::new("A07", text)
     }
 
+    pub(crate) fn weak_key() -> Self {
+        Self::new(
+            "A10",
+            "the root key looks as if it could be guessed: make one by `openssl rand -base64 32`, and rotate to it",
+        )
+    }
+
     #[cfg(feature = "redis")]
     pub(crate) fn eviction(why: &str) -> Self {
         let text = format!(

@@ -6,7 +6,6 @@
 use futures_util::{Stream, StreamExt as _};
 use redis::Msg;
 use session_core::{Lineage, Mark, SessionId, TokenKeys, Version};
-use subtle::ConstantTimeEq as _;
 
 use crate::cold::Changed;
 use crate::metrics::Metrics;
@@ -38,8 +37,7 @@ impl Changed {
     ) -> Option<(Lineage, Self)> {
         let message: &[u8; LEN] = message.try_into().ok()?;
         let (content, seal) = message.split_last_chunk::<16>()?;
-        let sealed = keys.seal(&[channel.as_bytes()], content).ct_eq(seal);
-        if content[0] != FORMAT || !bool::from(sealed) {
+        if content[0] != FORMAT || !keys.opens(&[channel.as_bytes()], content, seal) {
             return None;
         }
         let changed = Self {
@@ -90,6 +88,17 @@ mod tests {
             Changed::decode(&message, "session:changes", &keys),
             Some((LINEAGE, PUSH))
         );
+    }
+
+    #[test]
+    fn a_message_of_a_retired_root_is_heard_and_of_a_leaked_one_not() {
+        let (old, new) = (TokenKeys::random(), TokenKeys::random());
+        let message = PUSH.encode("session:changes", LINEAGE, &old);
+        let heard = |keys| Changed::decode(&message, "session:changes", &keys).is_some();
+        assert!(heard(new.clone().retire_root(old.clone()).unwrap()));
+        assert!(heard(new.clone().announce_root(old.clone()).unwrap()));
+        assert!(!heard(new.clone().retire_leaked_root(old).unwrap()));
+        assert!(!heard(new));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
-use tower_session::SecretKey;
+use tower_session::{SecretKey, TokenKeys};
 
 use crate::Failure;
 use crate::accounts::Accounts;
@@ -47,6 +47,30 @@ pub(crate) async fn root(
     };
     let key = SecretKey::new(text.trim()).map_err(|error| format!("{origin}: {error}"))?;
     Ok((key, origin))
+}
+
+/// The keys of the root, and of others that are accepted beside it while it is rotated:
+/// `SESSION_KEY_NEXT`, `SESSION_KEY_RETIRED`, and after a leak `SESSION_KEY_LEAKED`.
+pub(crate) fn keys(root: &SecretKey) -> Result<TokenKeys, Failure> {
+    let other = |name: &str| {
+        let Some(text) = env::var_os(name).filter(|text| !text.is_empty()) else {
+            return Ok::<_, Failure>(None);
+        };
+        let key = SecretKey::new(text.into_encoded_bytes());
+        let key = key.map_err(|error| format!("{name}: {error}"))?;
+        Ok(Some(TokenKeys::new(&key)))
+    };
+    let mut keys = TokenKeys::new(root);
+    if let Some(next) = other("SESSION_KEY_NEXT")? {
+        keys = keys.announce_root(next)?;
+    }
+    if let Some(old) = other("SESSION_KEY_RETIRED")? {
+        keys = keys.retire_root(old)?;
+    }
+    if let Some(old) = other("SESSION_KEY_LEAKED")? {
+        keys = keys.retire_leaked_root(old)?;
+    }
+    Ok(keys)
 }
 
 fn beside(database: &str) -> PathBuf {

@@ -9,8 +9,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tower_session::Tiers;
 use tower_session::tier_cache::without_password;
-use tower_session::{Tiers, TokenKeys};
 
 use crate::accounts::Accounts;
 use crate::activity::Activity;
@@ -84,7 +84,7 @@ impl Service {
             tiers.warm.url = Some(redis.url());
         }
 
-        let tiers = Tiers::builder(tiers, TokenKeys::new(&root))
+        let tiers = Tiers::builder(tiers, secret::keys(&root)?)
             .store(accounts.store())
             .start()
             .await?;

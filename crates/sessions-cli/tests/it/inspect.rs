@@ -6,6 +6,7 @@ use tier_cache::{Issued, Login};
 use crate::support::{KEY, Node, Service, contains, on_both, told};
 
 on_both!(
+    a_root_that_is_being_rotated_is_accepted_too,
     a_live_session_is_in_both_tiers,
     a_record_made_stale_by_plain_sql_is_refused_and_why,
     a_deleted_session_is_told_of,
@@ -267,4 +268,34 @@ const ISSUER: &str = "https://idp.example";
 
 fn foreign(id: &str) -> session_core::ForeignToken<'_> {
     session_core::ForeignToken::new(ISSUER, id).unwrap()
+}
+
+async fn a_root_that_is_being_rotated_is_accepted_too(service: Service) {
+    let node = service.node().await;
+    let issued = node.login(Login::guest()).await.unwrap();
+    let (id, token) = (issued.session.id().to_string(), issued.access.expose());
+    let next = "8Yq0v3JmZk1xT5Wn7RbLd2HsPcGfEaUi";
+    let asked = |variable: Option<&str>| {
+        let mut command = service.command(&["inspect", "-"]);
+        command.env("SESSION_KEY", next);
+        if let Some(variable) = variable {
+            command.env(variable, KEY);
+        }
+        told(&mut command, &token)
+    };
+    contains(
+        asked(Some("SESSION_KEY_RETIRED")).done(),
+        &[&id, "believes it"],
+    );
+    contains(
+        asked(Some("SESSION_KEY_NEXT")).done(),
+        &[&id, "believes it"],
+    );
+    // What a leaked root has sealed is not believed.
+    for unbelieved in [asked(Some("SESSION_KEY_LEAKED")), asked(None)] {
+        assert!(!unbelieved.out.contains("believes it"), "{unbelieved:?}");
+    }
+    let mut command = service.command(&["inspect", "-"]);
+    let told = told(command.env("SESSION_KEY_RETIRED", KEY), &token);
+    contains(told.failed(1), &["MAC key in common"]);
 }

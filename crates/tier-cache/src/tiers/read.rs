@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{Key, KeyHash, SessionId, Standing, Stem, Token, TokenKind, WrittenToken};
+use session_core::{
+    ForeignToken, Key, KeyHash, SessionId, Standing, Stem, Token, TokenKind, WrittenToken,
+};
 
 use super::below::{Below, Wanted};
 use super::load::{From, Landed};
@@ -139,6 +141,31 @@ impl<D: SessionData> Tiers<D> {
             Looked::Below(wanted) => self.find_below(&wanted, strictness).await,
         };
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
+    }
+
+    /// The session of someone else's token, as [`find`](Self::find) finds it; also if it was adopted under
+    /// another root that is accepted, which costs one more lookup for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub async fn find_foreign(
+        &self,
+        kind: TokenKind,
+        token: &ForeignToken<'_>,
+    ) -> Result<Session<D>, Refusal> {
+        let mut found = Err(Refusal::Unknown);
+        for hash in self.keys().hashes_foreign(kind, token) {
+            let key = match kind {
+                TokenKind::Access => Key::AccessJti(hash),
+                TokenKind::Refresh => Key::Refresh(hash),
+            };
+            found = self.find(key).await;
+            if !matches!(found, Err(Refusal::Unknown)) {
+                break;
+            }
+        }
+        found
     }
 
     /// Looks for a session without I/O, trusting the caches as far as the fence lets them, whatever

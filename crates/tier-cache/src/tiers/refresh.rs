@@ -95,8 +95,12 @@ impl<D: SessionData> Tiers<D> {
                     if last.previous == hash
                         && row.read_at.since(last.at) <= self.config().session.refresh_grace =>
                 {
-                    Some(last.salt)
+                    let pair = keys.succeeded(token, &last.salt, row.head.refresh);
+                    // Else a root made it that is accepted no more, or has leaked.
+                    Some(pair.ok_or(Refusal::Replaced)?)
                 }
+                // Anybody may have made it.
+                _ if keys.is_of_leaked_root(token) => return Err(Refusal::Replaced.into()),
                 _ if self.may_be_newer_than_a_backup(hash, &row).await? => {
                     return Err(Refusal::Unknown.into());
                 }
@@ -105,8 +109,8 @@ impl<D: SessionData> Tiers<D> {
             if !admits(&self.as_read(&row)) {
                 return Ok(None);
             }
-            if let Some(salt) = replayed {
-                let traded = Traded::new(self, token, salt);
+            if let Some(pair) = replayed {
+                let traded = Traded::of(self, pair);
                 return Ok(Some(self.answer(&place, token, traded).await?));
             }
             let salt = Salt::random();
@@ -215,6 +219,11 @@ impl Traded {
         let keys = tiers.keys();
         let access = keys.succeed(token, &salt, TokenKind::Access);
         let refresh = keys.succeed(token, &salt, TokenKind::Refresh);
+        Self::of(tiers, (access, refresh))
+    }
+
+    fn of<D: SessionData>(tiers: &Tiers<D>, (access, refresh): (Token, Token)) -> Self {
+        let keys = tiers.keys();
         Self {
             hashes: (keys.hash(&access), keys.hash(&refresh)),
             access,

@@ -179,7 +179,9 @@ impl<D: SessionData> TiersBuilder<D> {
         if self.advises {
             let of_config = advice::of_config(&shared.config, !cfg!(debug_assertions));
             let of_database = advice::of_database(&shared).await;
-            of_config.iter().chain(&of_database).for_each(Advice::give);
+            let of_keys = shared.keys.is_weak().then(Advice::weak_key);
+            let all = of_config.iter().chain(&of_database).chain(&of_keys);
+            all.for_each(Advice::give);
         }
 
         Ok(Tiers {

@@ -135,13 +135,20 @@ impl<D: SessionData> Tiers<D> {
         };
         let grace = self.config().session.refresh_grace;
         let now = self.now().wall;
-        let row = self.any_row(self.name_after(old, user)).await?;
-        Ok(row.filter(|row| {
+        let is_first = |row: &Row| {
             let whose = row.head.user.as_ref().map(|user| user.id);
             whose == Some(user)
                 && row.head.standing(now) == Standing::Valid
                 && row.read_at.since(row.body.created_at) <= grace
-        }))
+        };
+        // A node with another root gave it another name.
+        for name in self.names_after(old, user) {
+            let row = self.any_row(name).await?;
+            if let Some(row) = row.filter(is_first) {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 
     async fn is_taken(&self, name: Option<SessionId>) -> Result<bool, Error> {
@@ -159,16 +166,25 @@ impl<D: SessionData> Tiers<D> {
     /// The name of the session that a login of this user puts in the place of another. All nodes
     /// come to the same; nobody else can tell it beforehand.
     fn name_after(&self, old: SessionId, user: UserId) -> SessionId {
+        let mut names = self.names_after(old, user).into_iter();
+        names.next().unwrap_or(old)
+    }
+
+    /// The same under each root that is accepted, this node's first.
+    fn names_after(&self, old: SessionId, user: UserId) -> Vec<SessionId> {
         const PLACE: &[u8] = b"the session in the place of ";
         let user = match user {
             UserId::Int(id) => [&[0], &id.to_be_bytes()[..]].concat(),
             UserId::Uuid(id) => [&[1], &id.as_bytes()[..]].concat(),
         };
-        let mut bytes = self.keys().seal(&[PLACE, old.as_bytes()], &user);
-        // A UUID as random ones are (RFC 9562 §5.4).
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        SessionId::from_bytes(bytes)
+        let name = |mut bytes: [u8; 16]| {
+            // A UUID as random ones are (RFC 9562 §5.4).
+            bytes[6] = bytes[6] & 0x0f | 0x40;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            SessionId::from_bytes(bytes)
+        };
+        let place: [&[u8]; 2] = [PLACE, old.as_bytes()];
+        self.keys().seals(&place, &user).map(name).collect()
     }
 }
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use redis::RedisError;
 use session_core::{Key, Lineage, Timestamp, TokenKeys};
-use subtle::ConstantTimeEq as _;
 
 use super::content::WarmRecord;
 use super::finding::{Unreadable, WarmFound, WarmKind};
 use super::link::Broken;
-use super::record::{MAX, PREAMBLE, Place, SEAL, decode, epoch, seal};
+use super::record::{MAX, PREAMBLE, Place, SEAL, decode, epoch};
 use super::tier::Warm;
 
 impl Warm {
@@ -83,7 +82,7 @@ fn read(
         Unreadable::Form
     } else if bytes[0] != epoch(lineage) {
         Unreadable::Lineage
-    } else if !bool::from(seal(key, content, lineage, keys).ct_eq(sealed)) {
+    } else if !keys.opens(&[&lineage.get().to_le_bytes(), key], content, sealed) {
         Unreadable::Seal
     } else {
         Unreadable::Content

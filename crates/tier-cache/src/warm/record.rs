@@ -20,7 +20,6 @@ use session_core::{
     Device, Head, Key, KeyHash, Lineage, Mark, SessionId, Timestamp, TokenKeys, User, UserId,
     Version,
 };
-use subtle::ConstantTimeEq as _;
 
 use super::content::WarmRecord;
 use super::term::Ends;
@@ -143,7 +142,7 @@ pub(crate) fn decode(
         return None;
     }
     let (content, sealed) = bytes.split_last_chunk::<SEAL>()?;
-    if !bool::from(seal(key, content, lineage, keys).ct_eq(sealed)) {
+    if !keys.opens(&[&lineage.get().to_le_bytes(), key], content, sealed) {
         return None;
     }
     let (preamble, rest) = content.split_first_chunk::<PREAMBLE>()?;

@@ -87,6 +87,24 @@ async fn a_redis_whose_writes_will_fail_when_it_is_full_is_warned_of() {
 }
 
 #[tokio::test]
+async fn a_root_key_that_can_be_guessed_is_warned_of() {
+    let file = SqliteFile::create();
+    for (secret, warns) in [
+        ("a".repeat(44), true),
+        ("8Yq0v3JmZk1xT5Wn7RbLd2HsPcGfEaUi".into(), false),
+    ] {
+        let keys = TokenKeys::new(&session_core::SecretKey::new(secret).unwrap());
+        let log = Log::default();
+        let guard = log.listen();
+        let tiers: Tiers<()> = Tiers::open(on(file.url(), None), keys).await.unwrap();
+        assert_eq!(log.text().contains("A10"), warns, "{}", log.text());
+        assert!(!log.text().contains("aaaa"), "{}", log.text());
+        drop(guard);
+        assert!(tiers.shutdown(Duration::from_secs(30)).await);
+    }
+}
+
+#[tokio::test]
 async fn a_tool_warns_of_nothing() {
     let file = SqliteFile::create();
     let mut config = on(file.url(), None);

@@ -32,6 +32,7 @@ mod refresh;
 mod renewal;
 mod replicas;
 mod revoking;
+mod roots;
 mod rotation;
 mod schema_changes;
 mod slow;
