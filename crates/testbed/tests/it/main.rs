@@ -1,5 +1,6 @@
 //! Shows that the servers are private, exact in what they count, and gone afterwards.
 
+mod dependencies;
 mod postgres;
 mod redis;
 mod relay;
