@@ -61,14 +61,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
         const REFUSED: Duration = Duration::from_secs(30);
         let capacity = config.capacity.as_u64();
         Self {
-            sessions: Shelf::new(
-                Cache::builder()
-                    .name("sessions")
-                    .max_capacity(capacity)
-                    .weigher(|_, entry: &Arc<Entry<D>>| entry.weight())
-                    .time_to_live(config.ttl)
-                    .build_with_hasher(RandomState::default()),
-            ),
+            sessions: Shelf::new(capacity, config.ttl),
             front: Arc::new(Front::new(config.capacity)),
             ttl: config.ttl,
             lookups: Cache::builder()

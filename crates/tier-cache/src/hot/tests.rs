@@ -209,6 +209,73 @@ fn the_capacity_in_bytes_is_kept() {
     assert!(entries > 50, "{entries}");
 }
 
+/// An entry whose data weighs this much.
+fn heavy(hot: &Hot<String>, id: SessionId, bytes: usize) -> Arc<Entry<String>> {
+    let now = Clock::system().now();
+    let head = Head::new(id, now.wall, now.wall + Duration::from_secs(600));
+    let body = Some(Body {
+        device: None,
+        created_at: Timestamp::from_unix_millis(0),
+        data: Ok(String::new()),
+    });
+    let record = Record { head, body };
+    Arc::new(Entry::warm(record, bytes, now, Generation(0), hot))
+}
+
+/// Fewer than moka waits for before it makes room: logins with much data, and then nothing that moka hears
+/// of, as hits at the front are.
+#[test]
+fn a_few_heavy_sessions_take_no_more_than_the_capacity_and_a_sixteenth() {
+    const CAPACITY: usize = 1 << 20;
+    for weight in [CAPACITY / 100, CAPACITY / 10, CAPACITY * 2 / 3] {
+        let hot = Hot::new(&HotConfig {
+            capacity: ByteSize(CAPACITY as u64),
+            ..HotConfig::default()
+        });
+        // As a weak reference shows what is still held by anyone.
+        let mut put = Vec::new();
+        for _ in 0..60 {
+            let id = SessionId::random();
+            let entry = heavy(&hot, id, weight);
+            let weighs = u64::from(entry.weight());
+            put.push((id, weighs, Arc::downgrade(&entry)));
+            hot.insert(entry, |_| true);
+            // What was dropped is freed once no thread looks at any moka, as other tests may just now.
+            let most = (CAPACITY + CAPACITY / 16) as u64;
+            let held = || -> u64 {
+                let held = put.iter().filter(|(_, _, entry)| entry.strong_count() > 0);
+                held.map(|(_, weighs, _)| weighs).sum()
+            };
+            let soon = (0..6000).any(|_| {
+                let is_within = held() <= most;
+                if !is_within {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                is_within
+            });
+            assert!(soon, "{} bytes of entries of {weight}", held());
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_larger_than_the_capacity_is_not_kept() {
+    let hot = Hot::new(&HotConfig {
+        capacity: ByteSize::kib(64),
+        ..HotConfig::default()
+    });
+    let id = SessionId::random();
+    hot.insert(heavy(&hot, id, 1000), |_| true);
+    assert!(hot.get(id).is_some());
+    let large = heavy(&hot, id, 100_000);
+    // It is handed out, and no older one is found in its place.
+    assert!(hot.insert(Arc::clone(&large), |_| true).is_some());
+    assert!(hot.get(id).is_none());
+    let kept = Arc::downgrade(&large);
+    drop(large);
+    assert_eq!(kept.strong_count(), 0);
+}
+
 #[test]
 fn no_entry_outlives_its_session() {
     let hot = hot();
