@@ -21,7 +21,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Broken, Link};
+use super::broken::Broken;
+use super::link::Link;
 use super::tier::Warm;
 use crate::advice::Advice;
 use crate::backoff::Backoff;
@@ -291,7 +292,9 @@ impl Warm {
                 () = self.health.suspected.notified() => true,
             };
             if self.health.demoted.load(Ordering::Acquire) {
-                return Broken("READONLY".into());
+                return Broken(
+                    "READONLY: the server is a replica: name its primary in warm.url".into(),
+                );
             }
             let ping = redis::cmd("PING");
             self.sent.ping.increment(2);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use redis::RedisError;
 use session_core::{Key, Lineage, Timestamp, TokenKeys};
 
+use super::broken::Broken;
 use super::content::WarmRecord;
 use super::finding::{Unreadable, WarmFound, WarmKind};
-use super::link::Broken;
 use super::record::{MAX, PREAMBLE, Place, SEAL, decode, epoch};
 use super::tier::Warm;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, ServerErrorKind,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    RedisConnectionInfo,
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::broken::Broken;
 use super::tier::Sent;
 use crate::config::{ConfigError, WarmConfig};
 
@@ -150,27 +151,3 @@ impl fmt::Display for Target {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
-
-/// Why Redis cannot be used, in words that hold no secret.
-#[derive(Debug)]
-pub(super) struct Broken(pub(super) String);
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<RedisError> for Broken {
-    fn from(error: RedisError) -> Self {
-        Self(match error.kind() {
-            ErrorKind::Io => error.to_string(),
-            // Says which permission is missing.
-            ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                format!("NOPERM {}", error.detail().unwrap_or_default())
-            }
-            // A server may quote the command that it did not like, and with it a password.
-            _ => error.code().unwrap_or_else(|| error.category()).to_owned(),
-        })
-    }
-}

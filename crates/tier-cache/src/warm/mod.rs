@@ -40,6 +40,8 @@ mod finding;
 mod term;
 
 #[cfg(feature = "redis")]
+mod broken;
+#[cfg(feature = "redis")]
 mod get;
 #[cfg(feature = "redis")]
 mod health;

@@ -74,7 +74,10 @@ async fn a_wrong_password_keeps_the_tier_down_and_is_not_shown() {
     else {
         panic!("the password is wrong");
     };
-    assert_eq!(broken.0, "authentication failed");
+    assert_eq!(
+        broken.0,
+        "authentication failed: check the user and the password in warm.url"
+    );
     let shown = format!("{:?} {broken:?} {config:?}", node.warm);
     assert!(!shown.contains("wr0ng"), "{shown}");
 }
@@ -173,4 +176,48 @@ fn a_url_that_cannot_be_used_is_refused_by_its_key_and_without_its_password() {
     assert!(error.contains("/nowhere/ca.pem"), "{error}");
     let error = refused("rediss://app:s3cret@localhost", Some("Cargo.toml"));
     assert!(error.starts_with("warm.ca_file: "), "{error}");
+}
+
+/// Why a node's connection to Redis fails.
+async fn broken(config: &WarmConfig) -> String {
+    let node = Node::open(config, &TokenKeys::random());
+    let sent = Sent::new(&Meter::default());
+    let opened = link::Link::open(&node.warm.target, "session:changes", &sent).await;
+    let Err(broken) = opened else {
+        panic!("the server is of use");
+    };
+    broken.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_the_server_does_not_have_is_told_of() {
+    let redis = Redis::start();
+    let told = broken(&config(format!("{}?db=99", redis.url()))).await;
+    assert!(
+        told.contains("names a database by a number that the server does not have"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_save_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::builder()
+        .config("dir", folder.path().to_str().unwrap())
+        .start();
+    redis.cli(&["CONFIG", "SET", "save", "3600 1"]);
+    folder.close().unwrap();
+    redis.cli(&["SET", "something", "new"]);
+    redis.cli(&["BGSAVE"]);
+    until("saving has failed", async || {
+        redis
+            .cli(&["INFO", "persistence"])
+            .contains("rdb_last_bgsave_status:err")
+    })
+    .await;
+    let told = broken(&config(redis.url())).await;
+    assert!(
+        told.starts_with("MISCONF") && told.contains("cannot save its data to disk"),
+        "{told}"
+    );
 }
