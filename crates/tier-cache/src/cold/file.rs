@@ -223,8 +223,20 @@ impl DatabaseFile {
             return Ok(());
         }
         let path = self.beside("-nodes");
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let reason = format!("cold.url: there is no folder {}: make it", folder.display());
+            return Err(StoreError::permanent("open", reason));
+        }
         let failed = |error: &dyn fmt::Display| {
-            StoreError::permanent("open", format_args!("{}: {error}", path.display()))
+            let reason = format!(
+                "{}: {error}; the service must be able to write in the folder of the database",
+                path.display()
+            );
+            StoreError::permanent("open", reason)
         };
         let options = File::options().create(true).append(true).open(&path);
         let lock = options.map_err(|error| failed(&error))?;

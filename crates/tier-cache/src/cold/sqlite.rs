@@ -50,10 +50,8 @@ impl SqliteStore {
             connect: config.connect_timeout,
             statement: config.statement_timeout,
         };
-        let path = file(&config.url, config.namespace.as_ref()).ok_or_else(|| {
-            let reason = "cold.url must name a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
-            StoreError::permanent("open", reason)
-        })?;
+        let path = file(&config.url, config.namespace.as_ref())
+            .map_err(|reason| StoreError::permanent("open", format_args!("cold.url: {reason}")))?;
         let database = DatabaseFile::new(&path);
         let pool = |size| {
             let mut manager = ManagerConfig::default();
@@ -197,27 +195,53 @@ fn is_locked(error: &ConnectionError) -> bool {
 }
 
 /// The file that a URL names, or that of a namespace beside it: in SQLite, what another database calls
-/// a schema is a file.
-pub(super) fn file(url: &str, namespace: Option<&Namespace>) -> Option<String> {
-    let path = url.strip_prefix("sqlite://")?;
-    if path.is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
-        return None;
+/// a schema is a file. Else why it names none.
+pub(super) fn file(url: &str, namespace: Option<&Namespace>) -> Result<String, String> {
+    const WRITE: &str =
+        "write the path of a file, like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
+    let path = url.strip_prefix("sqlite://").unwrap_or_default();
+    if path.is_empty() || path.ends_with('/') || path.ends_with("..") {
+        return Err(format!("it names no file: {WRITE}"));
+    }
+    if path.contains(":memory:") || path.contains("mode=memory") {
+        return Err(format!(
+            "a database in memory would be another one for each connection: {WRITE}"
+        ));
+    }
+    if path.contains("mode=ro") || path.contains("immutable=1") {
+        return Err("sessions are written: leave mode=ro and immutable=1 out".to_owned());
+    }
+    if path.starts_with("file:") {
+        // A URI, which SQLite reads itself.
+        return match namespace {
+            None => Ok(path.into()),
+            Some(_) => Err(format!(
+                "with cold.namespace it cannot be a file: URI: {WRITE}"
+            )),
+        };
+    }
+    // As others write it who mean what is done here anyway.
+    let path = path.strip_suffix("?mode=rwc").unwrap_or(path);
+    if let Some((path, parameters)) = path.split_once('?') {
+        return Err(format!(
+            "it has parameters, {parameters}, which only a file: URI may have: write \
+             sqlite://file:{path}?{parameters}, or leave them out"
+        ));
     }
     let Some(namespace) = namespace else {
-        return Some(path.into());
+        return Ok(path.into());
     };
     let plain = Path::new(path);
-    // Neither a URI, nor a folder.
-    if path.starts_with("file:") || path.ends_with('/') {
-        return None;
-    }
-    let mut name = plain.file_name().and(plain.file_stem())?.to_owned();
+    let stem = plain.file_name().and(plain.file_stem());
+    let mut name = stem
+        .ok_or_else(|| format!("it names no file: {WRITE}"))?
+        .to_owned();
     name.push(".");
     name.push(namespace.as_str());
     name.push(".");
     // Never none: `plain` and the namespace `db` shall not be `plain.db`.
     name.push(plain.extension().unwrap_or("sqlite".as_ref()));
-    Some(plain.with_file_name(name).to_string_lossy().into_owned())
+    Ok(plain.with_file_name(name).to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -254,7 +278,7 @@ mod tests {
     #[test]
     fn a_namespace_is_a_file_beside_the_one_that_is_named() {
         let shop: Namespace = "shop".parse().unwrap();
-        let named = |url| file(url, Some(&shop));
+        let named = |url| file(url, Some(&shop)).ok();
         for (url, expected) in [
             ("sqlite://sessions.db", "sessions.shop.db"),
             (
@@ -267,7 +291,7 @@ mod tests {
         ] {
             assert_eq!(named(url).as_deref(), Some(expected), "{url}");
             let plain = url.strip_prefix("sqlite://");
-            assert_eq!(file(url, None).as_deref(), plain);
+            assert_eq!(file(url, None).ok().as_deref(), plain);
         }
         for url in [
             "sqlite://",
@@ -280,7 +304,29 @@ mod tests {
         ] {
             assert_eq!(named(url), None, "{url}");
         }
-        assert_eq!(file("sqlite://file:a.db?mode=memory", None), None);
-        assert!(file("sqlite://file:a.db", None).is_some());
+        assert!(file("sqlite://file:a.db", None).is_ok());
+        assert_eq!(file("sqlite://a.db?mode=rwc", None).unwrap(), "a.db");
+        for (url, reason) in [
+            ("sqlite://", "it names no file: write the path"),
+            (
+                "sqlite://:memory:",
+                "a database in memory would be another one",
+            ),
+            (
+                "sqlite://file:a.db?mode=memory",
+                "a database in memory would be another one",
+            ),
+            (
+                "sqlite://file:a.db?mode=ro",
+                "leave mode=ro and immutable=1 out",
+            ),
+            (
+                "sqlite://a.db?cache=shared",
+                "write sqlite://file:a.db?cache=shared",
+            ),
+        ] {
+            let told = file(url, None).unwrap_err();
+            assert!(told.contains(reason), "{url}: {told}");
+        }
     }
 }

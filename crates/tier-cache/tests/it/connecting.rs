@@ -1,7 +1,7 @@
 //! Why a database cannot be used at the start, and what to do about it.
 
 use testbed::Cluster;
-use tier_cache::cold::PostgresStore;
+use tier_cache::cold::{PostgresStore, SqliteStore};
 use tier_cache::{ColdConfig, StoreError};
 
 use crate::cold::config;
@@ -188,4 +188,28 @@ async fn a_role_without_rights_starts_where_nothing_is_to_migrate() {
         .await
         .unwrap();
     cold.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sqlite_file_that_cannot_be_made_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let config = ColdConfig {
+        url: format!("sqlite://{}/sessions.db", missing.display()),
+        ..ColdConfig::default()
+    };
+    let error = SqliteStore::open(&config).unwrap().migrate().await;
+    let error = error.unwrap_err();
+    says(&error, &["there is no folder", "missing: make it"]);
+    assert!(!error.transient);
+    // As other programs write it: no file of the whole name is made.
+    let config = ColdConfig {
+        url: format!("sqlite://{}/app.db?mode=rwc", folder.path().display()),
+        ..ColdConfig::default()
+    };
+    SqliteStore::open(&config).unwrap().migrate().await.unwrap();
+    assert!(folder.path().join("app.db").is_file());
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let mut names = names.map(|file| file.unwrap().file_name());
+    assert!(names.all(|name| !name.to_string_lossy().contains('?')));
 }
