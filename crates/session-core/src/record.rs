@@ -161,7 +161,9 @@ pub struct Device {
 ///
 /// Says where in the data the mismatch is, never what stands there.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the session's data does not read as the application's type ({at})")]
+#[error(
+    "the session's data does not read as the application's type ({at}): migrate it on load, as SessionData describes"
+)]
 pub struct DataError {
     /// Category and position of the mismatch.
     pub at: Arc<str>,

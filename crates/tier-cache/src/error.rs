@@ -62,13 +62,16 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Someone else changed the session meanwhile, again and again.
-    #[error("others change the session at the same time (after {attempts} attempts)")]
+    #[error("the session was modified concurrently ({attempts} attempts): read it again and retry")]
     Conflict {
         /// How often it was tried; not at all where too many wait to change it already.
         attempts: u32,
     },
     /// The user has as many sessions as `session.max_per_user` allows, and more are refused.
-    #[error("the user has {allowed} sessions, which is as many as session.max_per_user allows")]
+    #[error(
+        "the user has {allowed} sessions, as many as session.max_per_user allows: end one of them, or set \
+         session.when_full to revoke-oldest"
+    )]
     TooManySessions {
         /// How many are allowed.
         allowed: u32,
@@ -80,7 +83,10 @@ pub enum Error {
         user: UserId,
     },
     /// The application's data is too large to store.
-    #[error("the session's data takes {size} bytes; session.max_data allows {allowed}")]
+    #[error(
+        "the session's data takes {size} bytes, and session.max_data allows {allowed}: keep less in the session, or \
+         raise it"
+    )]
     DataTooLarge {
         /// Bytes of the data as JSON.
         size: usize,
@@ -88,7 +94,7 @@ pub enum Error {
         allowed: u64,
     },
     /// The application's data cannot be written as JSON.
-    #[error("the session's data cannot be written as JSON: {0}")]
+    #[error("the session's data cannot be written as JSON: {0}; its type must serialize to JSON")]
     Unwritable(Arc<serde_json::Error>),
     /// The stored data does not read as the application's type.
     #[error(transparent)]
@@ -97,7 +103,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The tiers are shutting down.
-    #[error("the session tiers are shutting down")]
+    #[error("the session tiers are shutting down: send the request to another node")]
     ShuttingDown,
 }
 

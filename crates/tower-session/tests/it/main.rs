@@ -4,6 +4,7 @@ mod allocations;
 mod bad_input;
 mod binding;
 mod cookie;
+mod errors;
 mod extractors;
 mod known;
 mod layer;
