@@ -32,13 +32,19 @@ pub(crate) async fn run(place: &Place, asked: Inspect) -> Result<(), Failure> {
     };
     let config = config(place)?;
     let tiers = open(config, keys(place)?).await?;
-    let seen = tiers.inspect(shown.key(tiers.keys())).await?;
-    if !is_known(&seen) {
+    let mut known = None;
+    for key in shown.keys(tiers.keys()) {
+        known = Some(tiers.inspect(key).await?).filter(is_known);
+        if known.is_some() {
+            break;
+        }
+    }
+    let Some(seen) = known else {
         return Err(Failure::failed(match shown.id() {
             Some(id) => format!("no tier knows a session {id}"),
             None => "no tier knows a session of that key".to_owned(),
         }));
-    }
+    };
     let token = match &shown {
         Shown::Token(token) => Some(TokenSeen::of(token, tiers.keys(), &seen)),
         Shown::Id(_) | Shown::Foreign(..) => None,

@@ -80,16 +80,19 @@ impl Shown {
         })
     }
 
-    pub(crate) fn key(&self, keys: &TokenKeys) -> Key {
+    /// What the session may be found by: more than one key only while the root is rotated.
+    pub(crate) fn keys(&self, keys: &TokenKeys) -> Vec<Key> {
         match self {
-            Self::Id(id) => Key::Id(*id),
-            Self::Token(token) => Key::Id(token.id()),
+            Self::Id(id) => vec![Key::Id(*id)],
+            Self::Token(token) => vec![Key::Id(token.id())],
             Self::Foreign(kind, named) => {
-                let hash = keys.hash_foreign(*kind, &named.token());
-                match kind {
-                    TokenKind::Access => Key::AccessJti(hash),
-                    TokenKind::Refresh => Key::Refresh(hash),
-                }
+                let key = match kind {
+                    TokenKind::Access => Key::AccessJti,
+                    TokenKind::Refresh => Key::Refresh,
+                };
+                let token = named.token();
+                let hashes = keys.hashes_foreign(*kind, &token);
+                hashes.map(key).collect()
             }
         }
     }

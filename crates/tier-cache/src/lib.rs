@@ -51,7 +51,7 @@ pub use fence::{Admission, Gate};
 pub use health::{Health, TierState};
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
-    Below, Credential, Inspection, Issued, Listed, ListedPage, Login, Lookup, Receipt, StartError,
-    Stats, Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
+    Below, Credential, ForeignKeys, Inspection, Issued, Listed, ListedPage, Login, Lookup, Receipt,
+    StartError, Stats, Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
 };
 pub use warm::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};

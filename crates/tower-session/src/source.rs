@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{Extensions, HeaderMap};
 use memchr::memchr;
-use session_core::{Key, Token, TokenKind, WrittenToken};
+use session_core::{Token, TokenKind, WrittenToken};
 use tier_cache::{Credential, Refusal};
 
 /// A place where a request may show its token.
@@ -17,10 +17,10 @@ pub struct Source(Place);
 enum Place {
     Cookie(Box<str>),
     Bearer,
-    Custom(Arc<FindKey>),
+    Custom(Arc<Find>),
 }
 
-type FindKey = dyn Fn(&HeaderMap, &Extensions) -> Option<Key> + Send + Sync;
+type Find = dyn Fn(&HeaderMap, &Extensions) -> Option<Credential> + Send + Sync;
 
 impl Source {
     /// The cookie of this name.
@@ -40,10 +40,11 @@ impl Source {
         Self(Place::Bearer)
     }
 
-    /// A key that the application finds, and vouches for; for tokens that someone else minted:
+    /// A credential that the application finds, and vouches for. For tokens that someone else minted
+    /// it is a [`Credential::foreign`], which finds the session under every root that is accepted:
     ///
     /// ```
-    /// use tower_session::{ForeignToken, Key, Source, TokenKeys, TokenKind};
+    /// use tower_session::{Credential, ForeignToken, Source, TokenKeys, TokenKind};
     ///
     /// /// What an earlier layer leaves when it has checked a JWT's signature.
     /// #[derive(Clone)]
@@ -58,13 +59,20 @@ impl Source {
     ///     let claims = extensions.get::<Claims>()?;
     ///     // A `jti` is unique for its issuer alone.
     ///     let token = ForeignToken::new(&claims.iss, &claims.jti).ok()?.subject(&claims.sub);
-    ///     Some(Key::AccessJti(keys.hash_foreign(TokenKind::Access, &token)))
+    ///     Some(Credential::foreign(&keys, TokenKind::Access, &token))
     /// });
     /// # let _ = jwt;
     /// ```
-    pub fn custom(
-        find: impl Fn(&HeaderMap, &Extensions) -> Option<Key> + Send + Sync + 'static,
+    ///
+    /// A [`Key`](session_core::Key) will do too, such as the id of a session out of a trusted place. The
+    /// hash of a foreign token as a key is of one root alone: while the root is rotated it does not find
+    /// what was adopted under another.
+    pub fn custom<C: Into<Credential>>(
+        find: impl Fn(&HeaderMap, &Extensions) -> Option<C> + Send + Sync + 'static,
     ) -> Self {
+        let find = move |headers: &HeaderMap, extensions: &Extensions| {
+            find(headers, extensions).map(Into::into)
+        };
         Self(Place::Custom(Arc::new(find)))
     }
 
@@ -80,7 +88,7 @@ impl Source {
         extensions: &Extensions,
     ) -> Option<Result<Credential, Refusal>> {
         match &self.0 {
-            Place::Custom(find) => find(headers, extensions).map(|key| Ok(key.into())),
+            Place::Custom(find) => find(headers, extensions).map(Ok),
             _ => Some(self.text(headers)?.and_then(token)),
         }
     }
@@ -137,10 +145,7 @@ impl Source {
                     .collect()
             }
             Place::Custom(find) => {
-                return find(headers, extensions)
-                    .map(Into::into)
-                    .into_iter()
-                    .collect();
+                return find(headers, extensions).into_iter().collect();
             }
         };
         texts

@@ -7,6 +7,7 @@ use crate::support::{KEY, Node, Service, contains, on_both, told};
 
 on_both!(
     a_root_that_is_being_rotated_is_accepted_too,
+    a_foreign_session_is_found_under_any_root,
     a_live_session_is_in_both_tiers,
     a_record_made_stale_by_plain_sql_is_refused_and_why,
     a_deleted_session_is_told_of,
@@ -298,4 +299,32 @@ async fn a_root_that_is_being_rotated_is_accepted_too(service: Service) {
     let mut command = service.command(&["inspect", "-"]);
     let told = told(command.env("SESSION_KEY_RETIRED", KEY), &token);
     contains(told.failed(1), &["MAC key in common"]);
+}
+
+async fn a_foreign_session_is_found_under_any_root(service: Service) {
+    let node = service.node().await;
+    let adopted = node.adopt(
+        Login::guest(),
+        Some(foreign("their-jti")),
+        Some(foreign("their-refresh")),
+    );
+    let id = adopted.await.unwrap().id().to_string();
+    for (flag, input) in [("--jti", "their-jti"), ("--refresh", "their-refresh")] {
+        let asked = |variable: Option<&str>| {
+            let mut command = service.command(&["inspect", flag, "--issuer", ISSUER]);
+            command.env("SESSION_KEY", "8Yq0v3JmZk1xT5Wn7RbLd2HsPcGfEaUi");
+            if let Some(variable) = variable {
+                command.env(variable, KEY);
+            }
+            told(&mut command, input)
+        };
+        for variable in [
+            "SESSION_KEY_RETIRED",
+            "SESSION_KEY_NEXT",
+            "SESSION_KEY_LEAKED",
+        ] {
+            contains(asked(Some(variable)).done(), &[&id]);
+        }
+        contains(asked(None).failed(1), &["no tier knows"]);
+    }
 }

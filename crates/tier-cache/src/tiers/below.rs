@@ -21,20 +21,41 @@ pub(super) struct Wanted {
     pub(super) minted: Option<KeyHash>,
 }
 
+impl Wanted {
+    /// The session of a key that the caller vouches for.
+    pub(super) fn of(key: Key) -> Self {
+        let shown = match key {
+            Key::Id(_) => Shown::Nothing,
+            Key::AccessJti(hash) => Shown::Access(hash),
+            Key::Refresh(hash) => Shown::Refresh(hash),
+        };
+        let minted = None;
+        Self { key, shown, minted }
+    }
+}
+
 /// A session that cannot be had from the hot tier, and is yet to be found: see [`Tiers::look_up`].
 #[must_use]
 pub struct Below<D: SessionData> {
     tiers: Tiers<D>,
     wanted: Wanted,
+    /// What else the credential may stand for, under other roots.
+    others: Box<[Wanted]>,
     /// What the credential names, if it does.
     session: Option<SessionId>,
 }
 
 impl<D: SessionData> Below<D> {
-    pub(super) fn new(tiers: Tiers<D>, wanted: Wanted, session: Option<SessionId>) -> Self {
+    pub(super) fn new(
+        tiers: Tiers<D>,
+        wanted: Wanted,
+        others: Box<[Wanted]>,
+        session: Option<SessionId>,
+    ) -> Self {
         Self {
             tiers,
             wanted,
+            others,
             session,
         }
     }
@@ -48,7 +69,9 @@ impl<D: SessionData> Below<D> {
     ///
     /// [`Refusal`] says why there is none; [`Refusal::Unavailable`] says nothing of the session.
     pub async fn find(self) -> Result<Session<D>, Refusal> {
-        let found = self.tiers.find_below(&self.wanted, Strictness::Trust).await;
+        let (tiers, trust) = (&self.tiers, Strictness::Trust);
+        let found = tiers.find_any_below(&self.wanted, &self.others, trust);
+        let found = found.await;
         found.inspect_err(|refusal| self.tiers.shared().tell_refused(self.session, refusal))
     }
 }
@@ -62,8 +85,32 @@ impl<D: SessionData> fmt::Debug for Below<D> {
 }
 
 impl<D: SessionData> Tiers<D> {
+    /// The session from below the hot tier, of what is wanted or of what else the credential may stand
+    /// for.
+    pub(super) async fn find_any_below(
+        &self,
+        wanted: &Wanted,
+        others: &[Wanted],
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
+        let mut found = Err(Refusal::Unknown);
+        for wanted in std::iter::once(wanted).chain(others) {
+            found = self.find_below(wanted, strictness).await;
+            if !matches!(found, Err(Refusal::Unknown)) {
+                break;
+            }
+        }
+        found.or_else(|refusal| match strictness {
+            Strictness::Trust if refusal.is_unavailable() => {
+                let blind = others.iter().find_map(|wanted| self.blind(wanted));
+                blind.ok_or(refusal)
+            }
+            _ => Err(refusal),
+        })
+    }
+
     /// The session from below the hot tier.
-    pub(super) async fn find_below(
+    async fn find_below(
         &self,
         wanted: &Wanted,
         strictness: Strictness,

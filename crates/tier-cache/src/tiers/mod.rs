@@ -67,7 +67,7 @@ pub use inspect::{Inspection, WarmCopy};
 pub use list::{Listed, ListedPage};
 pub use login::{Issued, Login};
 pub(crate) use read::Shown;
-pub use read::{Credential, Lookup};
+pub use read::{Credential, ForeignKeys, Lookup};
 pub use revoke::Receipt;
 pub use start::{StartError, TiersBuilder};
 pub use stats::Stats;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::{
-    ForeignToken, Key, KeyHash, SessionId, Standing, Stem, Token, TokenKind, WrittenToken,
+    ForeignToken, Key, KeyHash, SessionId, Standing, Stem, Token, TokenKeys, TokenKind,
+    WrittenToken,
 };
 
 use super::below::{Below, Wanted};
@@ -29,7 +30,13 @@ pub enum Credential {
     /// A key that the caller vouches for: an id out of a trusted place, or the `jti` of a token
     /// whose signature the caller has checked.
     Key(Key),
+    /// Someone else's token, where several roots are accepted: see [`foreign`](Self::foreign).
+    Foreign(ForeignKeys),
 }
+
+/// What someone else's token may be stored as, under each root that is accepted.
+#[derive(Clone, Debug)]
+pub struct ForeignKeys(Arc<[Key]>);
 
 impl std::convert::From<Token> for Credential {
     fn from(token: Token) -> Self {
@@ -50,19 +57,52 @@ impl std::convert::From<SessionId> for Credential {
 }
 
 impl Credential {
+    /// Someone else's token, whose signature the caller has checked. The session is found under each
+    /// root that these keys accept, so it survives a [rotation of the root](TokenKeys#rotation-of-the-root).
+    ///
+    /// With one root it is one key. Each further root costs one more lookup where the session is not hot.
+    ///
+    /// ```
+    /// use session_core::{ForeignToken, TokenKeys, TokenKind};
+    /// use tier_cache::Credential;
+    ///
+    /// let (new, old) = (TokenKeys::random(), TokenKeys::random());
+    /// let token = ForeignToken::new("https://login.example", "af0ifjsldkj")?;
+    /// let one = Credential::foreign(&new, TokenKind::Access, &token);
+    /// assert!(matches!(one, Credential::Key(_)));
+    /// let rotated = new.retire_root(old)?;
+    /// let both = Credential::foreign(&rotated, TokenKind::Access, &token);
+    /// assert!(matches!(both, Credential::Foreign(_)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn foreign(keys: &TokenKeys, kind: TokenKind, token: &ForeignToken<'_>) -> Self {
+        let key = match kind {
+            TokenKind::Access => Key::AccessJti,
+            TokenKind::Refresh => Key::Refresh,
+        };
+        let mut hashes = keys.hashes_foreign(kind, token).map(key);
+        match (hashes.next(), hashes.next()) {
+            (Some(only), None) => Self::Key(only),
+            (first, second) => {
+                let first = first.into_iter().chain(second);
+                Self::Foreign(ForeignKeys(first.chain(hashes).collect()))
+            }
+        }
+    }
+
     /// The session that it names, if it names one.
     fn session(&self) -> Option<SessionId> {
         match self {
             Self::Token(token) => Some(token.id()),
             Self::Key(Key::Id(id)) => Some(*id),
-            Self::Key(_) => None,
+            Self::Key(_) | Self::Foreign(_) => None,
         }
     }
 
     fn access_token(&self) -> Option<&Token> {
         match self {
             Self::Token(token) => (token.kind() == TokenKind::Access).then_some(token),
-            Self::Key(_) => None,
+            Self::Key(_) | Self::Foreign(_) => None,
         }
     }
 }
@@ -87,7 +127,8 @@ impl<D: SessionData> fmt::Debug for Lookup<D> {
 /// The same for our own use.
 enum Looked<D: SessionData> {
     Here(Result<Session<D>, Refusal>),
-    Below(Wanted),
+    /// What is wanted; and what else the credential may stand for, under other roots.
+    Below(Wanted, Box<[Wanted]>),
 }
 
 /// What a session must hold to be the one that was asked for.
@@ -130,7 +171,7 @@ impl<D: SessionData> Tiers<D> {
         let credential = credential.into();
         let looked = match strictness {
             Strictness::Row => match self.shared().genuine(&credential) {
-                Ok(()) => Looked::Below(self.shared().wanted(&credential)),
+                Ok(()) => below(self.shared().wanted(&credential), &credential),
                 Err(forged) => Looked::Here(Err(forged)),
             },
             Strictness::Trust | Strictness::Version => self.hot(&credential),
@@ -138,7 +179,9 @@ impl<D: SessionData> Tiers<D> {
         let found = match looked {
             Looked::Here(Ok(session)) => return self.confirm(session, strictness).await,
             Looked::Here(Err(refusal)) => Err(refusal),
-            Looked::Below(wanted) => self.find_below(&wanted, strictness).await,
+            Looked::Below(wanted, others) => {
+                self.find_any_below(&wanted, &others, strictness).await
+            }
         };
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
     }
@@ -154,18 +197,8 @@ impl<D: SessionData> Tiers<D> {
         kind: TokenKind,
         token: &ForeignToken<'_>,
     ) -> Result<Session<D>, Refusal> {
-        let mut found = Err(Refusal::Unknown);
-        for hash in self.keys().hashes_foreign(kind, token) {
-            let key = match kind {
-                TokenKind::Access => Key::AccessJti(hash),
-                TokenKind::Refresh => Key::Refresh(hash),
-            };
-            found = self.find(key).await;
-            if !matches!(found, Err(Refusal::Unknown)) {
-                break;
-            }
-        }
-        found
+        let credential = Credential::foreign(self.keys(), kind, token);
+        self.find(credential).await
     }
 
     /// Looks for a session without I/O, trusting the caches as far as the fence lets them, whatever
@@ -200,8 +233,9 @@ impl<D: SessionData> Tiers<D> {
             Looked::Here(found) => Lookup::Here(found.inspect_err(|refusal| {
                 self.shared().tell_refused(credential.session(), refusal);
             })),
-            Looked::Below(wanted) => {
-                Lookup::Below(Below::new(self.clone(), wanted, credential.session()))
+            Looked::Below(wanted, others) => {
+                let session = credential.session();
+                Lookup::Below(Below::new(self.clone(), wanted, others, session))
             }
         }
     }
@@ -268,13 +302,29 @@ impl<D: SessionData> Tiers<D> {
                 Verdict::Doubtful(_) => {}
             }
         }
+        if let Credential::Foreign(keys) = credential {
+            return self.hot_under_other_root(wanted, keys);
+        }
         if let Err(forged) = shared.genuine(credential) {
             return Looked::Here(Err(forged));
         }
         match wanted.minted.and_then(|token| shared.refused(token)) {
             Some(refusal) => Looked::Here(Err(refusal)),
-            None => Looked::Below(wanted),
+            None => Looked::Below(wanted, Box::default()),
         }
+    }
+
+    /// Someone else's token that is not hot under the first root.
+    #[cold]
+    fn hot_under_other_root(&self, first: Wanted, keys: &ForeignKeys) -> Looked<D> {
+        let mut others = Vec::new();
+        for key in keys.others() {
+            match self.hot(&Credential::Key(key)) {
+                Looked::Below(wanted, _) => others.push(wanted),
+                here => return here,
+            }
+        }
+        Looked::Below(first, others.into())
     }
 
     /// What is done for a session that is accepted.
@@ -388,6 +438,25 @@ impl<D: SessionData> Tiers<D> {
     }
 }
 
+impl ForeignKeys {
+    fn first(&self) -> Key {
+        self.0[0]
+    }
+
+    fn others(&self) -> impl Iterator<Item = Key> {
+        self.0.iter().skip(1).copied()
+    }
+}
+
+/// What is to be looked for below the hot tier.
+fn below<D: SessionData>(wanted: Wanted, credential: &Credential) -> Looked<D> {
+    let others = match credential {
+        Credential::Foreign(keys) => keys.others().map(Wanted::of).collect(),
+        Credential::Token(_) | Credential::Key(_) => Box::default(),
+    };
+    Looked::Below(wanted, others)
+}
+
 impl<D: SessionData> Shared<D> {
     fn wanted(&self, credential: &Credential) -> Wanted {
         match credential {
@@ -402,15 +471,8 @@ impl<D: SessionData> Shared<D> {
                     minted: Some(hash),
                 }
             }
-            Credential::Key(key) => Wanted {
-                key: *key,
-                shown: match *key {
-                    Key::Id(_) => Shown::Nothing,
-                    Key::AccessJti(hash) => Shown::Access(hash),
-                    Key::Refresh(hash) => Shown::Refresh(hash),
-                },
-                minted: None,
-            },
+            Credential::Key(key) => Wanted::of(*key),
+            Credential::Foreign(keys) => Wanted::of(keys.first()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The layer as a service uses it, with SQLite beneath.
+//! The layer as a service uses it; with SQLite beneath, but where both databases are named.
 
 mod allocations;
 mod bad_input;
@@ -11,6 +11,7 @@ mod layer;
 mod log_in;
 mod lost_change;
 mod outbound;
+mod roots;
 mod rotation;
 mod several;
 mod step_up;

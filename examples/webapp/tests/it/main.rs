@@ -11,6 +11,7 @@ mod instances;
 mod life;
 mod passwords;
 mod redis;
+mod root_keys;
 mod routes;
 mod safety;
 mod shutdown;
