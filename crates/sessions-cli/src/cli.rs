@@ -49,7 +49,8 @@ pub(crate) struct Place {
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) namespace: Option<String>,
 
-    /// The file with the root key, in place of SESSION_KEY; one line break at its end is left out
+    /// The file with the root key, in place of SESSION_KEY. Line breaks at the end of a
+    /// file or variable are left out, and nothing else
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) key_file: Option<PathBuf>,
 

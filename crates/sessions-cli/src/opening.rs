@@ -69,13 +69,7 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<SecretKey>, Failure>
         Some(file) => {
             let read = std::fs::read(file);
             let failed = |error| format!("cannot read the key file {}: {error}", file.display());
-            let mut secret = read.map_err(failed).map_err(Failure::failed)?;
-            if secret.last() == Some(&b'\n') {
-                secret.pop();
-                if secret.last() == Some(&b'\r') {
-                    secret.pop();
-                }
-            }
+            let secret = read.map_err(failed).map_err(Failure::failed)?;
             ("the key file", secret)
         }
         None => match std::env::var_os(name).filter(|key| !key.is_empty()) {
@@ -83,7 +77,7 @@ fn secret(name: &str, file: Option<&Path>) -> Result<Option<SecretKey>, Failure>
             None => return Ok(None),
         },
     };
-    let secret = SecretKey::new(secret);
+    let secret = SecretKey::from_text(secret);
     let secret = secret.map_err(|error| Failure::failed(format_args!("{origin}: {error}")))?;
     Ok(Some(secret))
 }

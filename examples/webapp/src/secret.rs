@@ -29,7 +29,7 @@ pub(crate) async fn root(
     database: &str,
 ) -> Result<(SecretKey, String), Failure> {
     if let Some(text) = env::var_os("SESSION_KEY") {
-        let key = SecretKey::new(text.into_encoded_bytes())
+        let key = SecretKey::from_text(text.into_encoded_bytes())
             .map_err(|error| format!("SESSION_KEY: {error}"))?;
         return Ok((key, "SESSION_KEY".into()));
     }
@@ -45,7 +45,7 @@ pub(crate) async fn root(
             (text, path.display().to_string())
         }
     };
-    let key = SecretKey::new(text.trim()).map_err(|error| format!("{origin}: {error}"))?;
+    let key = SecretKey::from_text(text).map_err(|error| format!("{origin}: {error}"))?;
     Ok((key, origin))
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn keys(root: &SecretKey) -> Result<TokenKeys, Failure> {
         let Some(text) = env::var_os(name).filter(|text| !text.is_empty()) else {
             return Ok::<_, Failure>(None);
         };
-        let key = SecretKey::new(text.into_encoded_bytes());
+        let key = SecretKey::from_text(text.into_encoded_bytes());
         let key = key.map_err(|error| format!("{name}: {error}"))?;
         Ok(Some(TokenKeys::new(&key)))
     };

@@ -1,6 +1,7 @@
 //! The root key and those beside it, as the service and the operator's command read them.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -87,5 +88,35 @@ fn other_roots_are_accepted_beside_the_one_in_use() {
         service(folder, &url, env).me(&tokens).expect_error(401);
         let said = inspect(folder, &url, &tokens, env, &[]);
         assert!(said.contains(NOT_SIGNED), "{said}");
+    }
+}
+
+/// As editors, `echo`, Windows and secret stores leave it.
+#[test]
+fn line_breaks_at_the_end_of_a_key_are_read_by_both_alike() {
+    for end in ["", "\n", "\r\n", "\n\n"] {
+        let folder = folder();
+        let folder = folder.path();
+        let key = format!("{OLD}{end}");
+        let (database, file) = (folder.join("app.db"), folder.join("app.db.key"));
+        fs::write(&file, &key).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let (file, url) = (
+            file.to_str().unwrap(),
+            format!("sqlite://{}", database.display()),
+        );
+        // From the file beside the database; then from the variable.
+        let tokens = service(folder, &url, &[]).log_in("ada");
+        let variable = [("SESSION_KEY", key.as_str())];
+        let app = service(folder, &url, &variable);
+        assert_eq!(app.tier(&tokens), "cold", "{end:?}");
+        for (env, args) in [(&[][..], &["--key-file", file][..]), (&variable, &[])] {
+            let said = inspect(folder, &url, &tokens, env, args);
+            assert!(!said.contains(NOT_SIGNED), "{end:?}: {said}");
+        }
+        // All else is a part of the key.
+        let spaced = format!("{OLD} {end}");
+        let said = inspect(folder, &url, &tokens, &[("SESSION_KEY", &spaced)], &[]);
+        assert!(said.contains(NOT_SIGNED), "{end:?}: {said}");
     }
 }
