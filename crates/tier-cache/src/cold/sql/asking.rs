@@ -109,9 +109,6 @@ macro_rules! asking {
                         tracing::debug!(operation, %error, replaced, "a connection is closed after an error");
                     }
                     if !verdict.repeats(times, began, self.deadlines) {
-                        if replaced && times == 1 {
-                            on.usable.note(false);
-                        }
                         return Err(failed(operation, error));
                     }
                 }
