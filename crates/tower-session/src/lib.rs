@@ -82,6 +82,7 @@ pub use session_core::{
     Body, DataError, Device, ForeignToken, Head, Key, SecretKey, SessionId, Signed, Timestamp,
     Token, TokenKeys, TokenKind, User, UserId, Version, WrittenToken,
 };
+pub use tier_cache::cold::Cursor;
 pub use tier_cache::{
     self, Credential, Error, Event, Health, Issued, Listed, ListedPage, Login, Reason, Receipt,
     Refusal, Scope, SessionData, Strictness, Tier, TierConfig, Tiers,

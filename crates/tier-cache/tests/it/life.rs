@@ -294,7 +294,7 @@ async fn a_session_of_an_unknown_user_is_refused(cold: Cold) {
     let node = service.node().await;
     let error = node.login(Login::user(4711)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Store(error) if !error.transient),
+        matches!(&error, Error::NoSuchUser { user } if *user == 4711.into()),
         "{error}"
     );
 }

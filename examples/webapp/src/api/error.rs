@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -91,6 +91,11 @@ impl From<Error> for ApiError {
                 StatusCode::CONFLICT,
                 "you are logged in on as many devices as allowed: log out on one of them",
             ),
+            // Since the password was checked, its account was deleted.
+            Error::NoSuchUser { .. } => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "this account was deleted a moment ago: nobody can log in to it any more",
+            ),
             Error::DataTooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
             }
@@ -143,6 +148,12 @@ impl From<PasswordError> for ApiError {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }

@@ -1,14 +1,16 @@
 //! One's own sessions.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::LINK;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_session::{
-    CookieChange, CurrentUser, Error, Listed, Receipt, Scope, Session, SessionId, Timestamp, User,
-    Version,
+    CookieChange, CurrentUser, Cursor, Error, Listed, Receipt, Scope, Session, SessionId,
+    Timestamp, User, Version,
 };
 
 use super::error::{ApiError, Given};
@@ -59,9 +61,34 @@ pub(crate) async fn me(session: Session<Data>) -> Json<Me> {
     })
 }
 
-/// `GET /sessions`
-pub(crate) async fn list(user: CurrentUser<Data>) -> Result<Json<Vec<Listed>>, ApiError> {
-    Ok(Json(user.session().siblings().await?))
+/// Which part of the list is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    /// After which session, as the page before has named it; from the first if it is missing.
+    after: Option<String>,
+    size: Option<u32>,
+}
+
+/// `GET /sessions?after=…&size=…`: a page of the list, and in `Link` where the next one is (RFC 8288).
+pub(crate) async fn list(
+    user: CurrentUser<Data>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    /// What the tiers give at most.
+    const SIZE: u32 = 1000;
+
+    let Query(Page { after, size }) = page?;
+    let size = size.unwrap_or(SIZE).clamp(1, SIZE);
+    let after = after.map(|after| after.parse::<Cursor>()).transpose();
+    let after = after.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let page = user.session().siblings_page(after, size).await?;
+    let link = page.next.map(|next| {
+        // A cursor is written so that a URL may hold it.
+        let link = format!("</sessions?after={next}&size={size}>; rel=\"next\"");
+        [(LINK, link)]
+    });
+    Ok((link, Json::<Vec<Listed>>(page.sessions)).into_response())
 }
 
 /// `PUT /sessions/{id}`: names the device.

@@ -26,7 +26,18 @@ export async function ask(method, path, body) {
   }
 }
 
+// A page of a list, and the path of the next one if there is one (RFC 8288).
+export async function askPage(path) {
+  const { answer, response } = await exchange("GET", path);
+  const link = /<([^>]*)>; rel="next"/.exec(response.headers.get("link") ?? "");
+  return { list: answer, next: link?.[1] ?? null };
+}
+
 async function send(method, path, body) {
+  return (await exchange(method, path, body)).answer;
+}
+
+async function exchange(method, path, body) {
   const options = { method, headers: {} };
   if (body !== undefined) {
     options.headers["content-type"] = "application/json";
@@ -40,7 +51,7 @@ async function send(method, path, body) {
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) {
-    return answer;
+    return { answer, response };
   }
   const message = answer.error ?? `the service answered ${response.status}`;
   throw new Refused(response.status, message, wantsPassword(response));

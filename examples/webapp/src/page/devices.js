@@ -1,8 +1,35 @@
-import { ask, at, seconds, setTime } from "./ask.js";
+import { ask, askPage, at, seconds, setTime } from "./ask.js";
+
+const FIRST_PAGE = "/sessions?size=20";
+
+// How many pages of the list are shown.
+let pages = 1;
 
 // Shows where the user is logged in; `act` does what a button asks for.
-export function showDevices(sessions, act) {
-  at("list").replaceChildren(...sessions.map((session) => device(session, act)));
+export async function showDevices(act) {
+  const sessions = new Map();
+  let path = FIRST_PAGE;
+  for (let page = 0; page < pages && path !== null; page += 1) {
+    const { list, next } = await askPage(path);
+    // One that is used meanwhile may be on two pages.
+    list.forEach((session) => sessions.set(session.id, session));
+    path = next;
+  }
+  const items = [...sessions.values()].map((session) => device(session, act));
+  at("list").replaceChildren(...items);
+  const more = at("more-devices");
+  more.hidden = path === null;
+  more.onclick = () =>
+    act(more, async () => {
+      pages += 1;
+      return { focus: () => at("list").children[items.length]?.querySelector(".name") };
+    });
+}
+
+// Begins with the first page again.
+export function forgetDevices() {
+  pages = 1;
+  at("list").replaceChildren();
 }
 
 function device(session, act) {

@@ -1,7 +1,7 @@
 import { showActivity } from "./activity.js";
 import { ask, at, Refused, seconds, sentence, setTime } from "./ask.js";
 import { showBasket } from "./basket.js";
-import { showDevices } from "./devices.js";
+import { forgetDevices, showDevices } from "./devices.js";
 
 const TIERS = {
   hot: "the process itself, with no I/O",
@@ -52,8 +52,11 @@ async function load() {
   const user = me?.user ?? null;
   if (user !== null) {
     showUser(me);
-    showDevices(await ask("GET", "/sessions"), act);
+    await showDevices(act);
     showActivity(await ask("GET", "/activity"), me.session.id);
+  }
+  if (user === null) {
+    forgetDevices();
   }
   if (data !== null) {
     showBasket(data, me, act);

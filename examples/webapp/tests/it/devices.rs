@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::http::Response;
-use crate::support::{App, Sql, Tokens, folder, on_both};
+use crate::support::{App, Sql, Tokens, eventually, folder, on_both};
 
 on_both!(
     a_device_gets_the_name_its_user_gives_it,
     nobody_names_or_ends_what_is_not_theirs,
     a_name_must_be_one,
+    the_list_of_devices_has_pages,
 );
 
 fn name(app: &App, tokens: &Tokens, id: &str, label: impl Into<Value>) -> Response {
@@ -82,6 +83,93 @@ fn a_name_must_be_one(app: &App, _: Sql<'_>) {
     put.json("{}").send().expect_error(422);
     assert_eq!(label(app, &ada, &ada.id), before);
     name(app, &ada, &ada.id, "ü".repeat(64)).expect(200);
+}
+
+/// The path of the next page.
+fn next(listed: &Response) -> Option<String> {
+    let link = listed.header("link")?;
+    let (path, relation) = link.strip_prefix('<')?.split_once('>')?;
+    assert_eq!(relation, "; rel=\"next\"", "{link}");
+    Some(path.to_owned())
+}
+
+fn the_list_of_devices_has_pages(app: &App, _: Sql<'_>) {
+    let all: Vec<Tokens> = (0..5).map(|_| app.log_in("ada")).collect();
+    let bobs = app.log_in("bob");
+    let own = &all[0];
+    let page = |path: &str| app.get(path).bearer(&own.access).send();
+    let (mut path, mut seen, mut sizes) = (Some("/sessions?size=2".to_owned()), Vec::new(), 0);
+    while let Some(here) = path {
+        let listed = page(&here).expect(200);
+        path = next(&listed);
+        for one in listed.json().as_array().unwrap() {
+            let id = one["id"].as_str().unwrap().to_owned();
+            assert_eq!(one["current"], id == own.id, "{one}");
+            assert!(
+                sizes == 0 || id != own.id,
+                "the own one is on the first page"
+            );
+            seen.push(id);
+        }
+        sizes += 1;
+    }
+    assert_eq!(sizes, 3);
+    let mut expected: Vec<_> = all.iter().map(|tokens| tokens.id.clone()).collect();
+    expected.sort();
+    seen.sort();
+    assert_eq!(seen, expected);
+
+    // All on one page, without a next one.
+    for path in ["/sessions", "/sessions?size=5", "/sessions?size=4000000000"] {
+        let listed = page(path).expect(200);
+        assert_eq!(
+            (next(&listed), listed.json().as_array().unwrap().len()),
+            (None, 5)
+        );
+    }
+    let one = page("/sessions?size=0").expect(200);
+    assert!(next(&one).unwrap().ends_with("&size=1"), "{one:?}");
+    // Whatever the place says, it is of the own list.
+    let after = next(&page("/sessions?size=1").expect(200)).unwrap();
+    let theirs = app.get(&after).bearer(&bobs.access).send().expect(200);
+    assert!(theirs.json().as_array().unwrap().is_empty(), "{theirs:?}");
+    for bad in ["after=tomorrow", "after=", "size=-1", "size=x", "page=2"] {
+        page(&format!("/sessions?{bad}")).expect_error(400);
+    }
+}
+
+#[test]
+fn a_login_to_an_account_that_has_just_been_deleted_is_told_so() {
+    let (database, folder) = (testbed::Database::create(), folder());
+    let app = App::start(
+        folder.path(),
+        &["--database", &database.url(), "--no-redis"],
+    );
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    // Deleted before the password is checked, and committed once the login waits for that.
+    let delete = format!(
+        "DO $$ BEGIN DELETE FROM users WHERE username = 'ada'; \
+         FOR n IN 1..6000 LOOP PERFORM pg_stat_clear_snapshot(); \
+         EXIT WHEN ({waits}) > 0; PERFORM pg_sleep(0.01); END LOOP; END $$"
+    );
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| database.sql(&delete));
+        let begun = "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        eventually("it is being deleted", || database.sql(begun).trim() != "0");
+        let refused = app.login("ada", "demo").send().expect_error(401);
+        assert!(
+            refused.body.contains("this account was deleted"),
+            "{refused:?}"
+        );
+        deleting.join().unwrap();
+    });
+    let refused = app.login("ada", "demo").send().expect_error(401);
+    assert!(
+        refused.body.contains("wrong username or password"),
+        "{refused:?}"
+    );
 }
 
 #[test]
