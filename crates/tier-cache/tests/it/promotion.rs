@@ -59,7 +59,7 @@ async fn by_the_first_use_the_body_follows_behind_the_requests_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn by_uses_the_body_follows_the_last_of_them() {
     let service = Service::new(Cold::postgres());
-    let window = Duration::from_secs(24 * 60 * 60);
+    let window = Duration::from_secs(60 * 60);
     // So many that those which a node notes, one a second, are not enough.
     let count = 200;
     let (node, token) = stranger(&service, Promotion::Uses { count, window }).await;
