@@ -20,6 +20,7 @@ mod fence;
 mod flight;
 mod health;
 mod hot;
+mod log_limit;
 mod metrics;
 mod prune;
 #[cfg(feature = "redis")]
@@ -49,6 +50,7 @@ pub use error::{Error, Refusal, StoreError};
 pub use events::{Event, Reason, Renewal};
 pub use fence::{Admission, Gate};
 pub use health::{Health, TierState};
+pub use log_limit::LogLimit;
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
     Below, Credential, ForeignKeys, Inspection, Issued, Listed, ListedPage, Login, Lookup, Receipt,

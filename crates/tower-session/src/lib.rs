@@ -84,8 +84,8 @@ pub use session_core::{
 };
 pub use tier_cache::cold::Cursor;
 pub use tier_cache::{
-    self, Credential, Error, Event, Health, Issued, Listed, ListedPage, Login, Reason, Receipt,
-    Refusal, Scope, SessionData, Strictness, Tier, TierConfig, Tiers,
+    self, Credential, Error, Event, Health, Issued, Listed, ListedPage, LogLimit, Login, Reason,
+    Receipt, Refusal, Scope, SessionData, Strictness, Tier, TierConfig, Tiers,
 };
 
 /// The README's example compiles.

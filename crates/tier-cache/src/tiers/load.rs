@@ -20,6 +20,7 @@ use crate::data::SessionData;
 use crate::error::{Refusal, StoreError};
 use crate::flight::Flight;
 use crate::hot::{Entry, Generation};
+use crate::log_limit::LogLimit;
 use crate::session::Tier;
 use crate::warm::{Ends, Term, WarmRecord};
 
@@ -129,7 +130,10 @@ impl<D: SessionData> Shared<D> {
 
     /// The database failed: no verdict on the session.
     pub(super) fn unavailable(&self, error: &StoreError) -> Refusal {
-        tracing::warn!(%error, "a session cannot be checked");
+        static UNCHECKED: LogLimit = LogLimit::new();
+        if let Some(left_out) = UNCHECKED.admit() {
+            tracing::warn!(%error, left_out, "a session cannot be checked");
+        }
         self.too_late()
     }
 

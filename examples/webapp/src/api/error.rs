@@ -1,6 +1,7 @@
 //! Every error is `{"error": "…"}`, whoever answers.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tower_session::{Absence, Error, RefreshError, Refusal, SessionRejection};
+use tower_session::{Absence, Error, LogLimit, RefreshError, Refusal, SessionRejection};
 
 use crate::accounts::AccountsError;
 use crate::limits::Slowed;
@@ -53,7 +54,13 @@ impl ApiError {
         )
     }
 
-    fn unavailable() -> Self {
+    /// The database does not answer. That is logged once a second at most: while it lasts, every
+    /// request may end so.
+    fn unavailable(error: &dyn Display) -> Self {
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(left_out) = LIMIT.admit() {
+            tracing::warn!(%error, left_out, "answered 503");
+        }
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "the database cannot be reached just now: try again in a moment",
@@ -103,10 +110,7 @@ impl From<Error> for ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this instance is stopping: try again in a moment",
             ),
-            Error::Store(ref store) if store.is_unavailable() => {
-                tracing::warn!(%error, "answered 503");
-                Self::unavailable()
-            }
+            Error::Store(ref store) if store.is_unavailable() => Self::unavailable(&error),
             error => {
                 tracing::error!(%error, "answered 500");
                 Self::internal()
@@ -126,8 +130,7 @@ impl From<Slowed> for ApiError {
 
 impl From<AccountsError> for ApiError {
     fn from(error: AccountsError) -> Self {
-        tracing::warn!(%error, "answered 503");
-        Self::unavailable()
+        Self::unavailable(&error)
     }
 }
 
