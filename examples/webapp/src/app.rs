@@ -101,7 +101,12 @@ pub(crate) fn router(api: Api, policy: Policy) -> Router {
         .layer(CatchPanicLayer::new())
         .layer(
             ServiceBuilder::new()
-                .layer(TraceLayer::new_for_http().make_span_with(span))
+                .layer(
+                    TraceLayer::new_for_http()
+                        .make_span_with(span)
+                        // Whoever answers a failure logs it, and no more often than once a second.
+                        .on_failure(()),
+                )
                 .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .layer(header(REFERRER_POLICY, "no-referrer"))
                 .layer(header(CACHE_CONTROL, "no-store"))

@@ -77,7 +77,7 @@ impl PostgresStore {
         let primary = Arc::new(primary);
         let tls = tls(config)?;
         let meter = Meter::of(config.namespace.as_ref());
-        let pool = |target: &Arc<tokio_postgres::Config>, size| {
+        let pool = |key: &'static str, target: &Arc<tokio_postgres::Config>, size| {
             let mut manager = ManagerConfig::default();
             // Asking the server first would cost each use a statement; a dead connection is
             // noticed by the task that reads from it.
@@ -87,7 +87,8 @@ impl PostgresStore {
                 let (target, tls) = (Arc::clone(&target), tls.clone());
                 async move {
                     let connected = target.connect(tls).await;
-                    let (client, connection) = connected.map_err(|error| not_connected(&error))?;
+                    let (client, connection) =
+                        connected.map_err(|error| not_connected(key, &error))?;
                     AsyncPgConnection::try_from_client_and_connection(client, connection).await
                 }
                 .boxed()
@@ -108,15 +109,15 @@ impl PostgresStore {
         };
         let replica = match &target_of_replica {
             Some(target) => Some(Arc::new(Replica::new(
-                pool(target, config.pool_size)?,
+                pool("cold.replica_url", target, config.pool_size)?,
                 config.replica_timeout,
                 &meter,
             ))),
             None => None,
         };
         Ok(Self {
-            main: pool(&primary, config.pool_size)?,
-            feed: pool(&primary, 1)?,
+            main: pool("cold.url", &primary, config.pool_size)?,
+            feed: pool("cold.url", &primary, 1)?,
             deadlines,
             listener: Listener {
                 target: primary,
@@ -215,10 +216,18 @@ const REFUSE_OTHER_SCHEMA: &str = "DO $$ DECLARE elsewhere text; BEGIN \
     END IF; \
 END $$";
 
-const REFUSE_UNFIT_DATABASE: &str = "DO $$ BEGIN \
+const REFUSE_UNFIT_DATABASE: &str = "DO $$ DECLARE taken text; BEGIN \
     IF current_setting('server_encoding') <> 'UTF8' THEN \
         RAISE EXCEPTION 'the database % has the encoding %, which lacks letters that people use: name one in cold.url that \
             was created with ENCODING ''UTF8'' TEMPLATE template0', current_database(), current_setting('server_encoding'); \
+    END IF; \
+    IF to_regclass('session_history') IS NULL THEN \
+        SELECT relname INTO taken FROM pg_class WHERE relnamespace = to_regnamespace(current_schema()) \
+            AND relname IN ('users', 'sessions') ORDER BY relname DESC LIMIT 1; \
+        IF FOUND THEN \
+            RAISE EXCEPTION 'the schema % has a table % of another application, and tables of sessions need that name: set \
+                cold.namespace, which gives them a schema of their own', current_schema(), taken; \
+        END IF; \
     END IF; \
     IF current_schema() IS NULL THEN \
         RAISE EXCEPTION 'no schema of the search path % exists: CREATE SCHEMA, or name another by \

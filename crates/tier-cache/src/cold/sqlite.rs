@@ -136,6 +136,7 @@ impl SqliteStore {
             let mut connection = deadlines.connected("migrate", pool.get()).await?;
             let migrated = connection.spawn_blocking(move |connection| {
                 connection.immediate_transaction(|connection| {
+                    refuse_others_tables(connection)?;
                     let done = connection
                         .run_pending_migrations(MIGRATIONS)
                         .map_err(diesel::result::Error::QueryBuilderError)?;
@@ -161,6 +162,29 @@ impl SqliteStore {
             .await
             .map_err(|ended| StoreError::transient("open", ended))?
     }
+}
+
+/// A table of another application that has the name of one of ours is not to be taken for it.
+fn refuse_others_tables(connection: &mut SqliteConnection) -> QueryResult<()> {
+    const TAKEN: &str = "SELECT name AS text FROM sqlite_schema WHERE type = 'table' AND name IN ('users', 'sessions') \
+        AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'session_history') ORDER BY name DESC LIMIT 1";
+    let taken = diesel::sql_query(TAKEN).get_result::<Taken>(connection);
+    match taken.optional()? {
+        None => Ok(()),
+        Some(Taken { text }) => Err(diesel::result::Error::QueryBuilderError(
+            format!(
+                "the file has a table {text} of another application, and tables of sessions need that name: set \
+                 cold.namespace, which gives them a file of their own"
+            )
+            .into(),
+        )),
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    text: String,
 }
 
 /// Opens the file; makes it if there is none.

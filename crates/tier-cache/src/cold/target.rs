@@ -124,8 +124,8 @@ fn settings(config: &ColdConfig, of_url: &str) -> String {
     settings
 }
 
-/// A failure to connect, with what to do about it.
-pub(super) fn not_connected(error: &tokio_postgres::Error) -> ConnectionError {
+/// A failure to connect to the servers of the URL under `key`, with what to do about it.
+pub(super) fn not_connected(key: &str, error: &tokio_postgres::Error) -> ConnectionError {
     let reason = with_sources(error);
     let code = error.code();
     let remedy = match code {
@@ -150,7 +150,7 @@ pub(super) fn not_connected(error: &tokio_postgres::Error) -> ConnectionError {
         }
         _ => return ConnectionError::BadConnection(reason),
     };
-    let unreached = Unreached(format!("{reason}; {remedy}"));
+    let unreached = Unreached(format!("{reason}; {}", remedy.replace("cold.url", key)));
     ConnectionError::CouldntSetupConfiguration(DieselError::QueryBuilderError(Box::new(unreached)))
 }
 

@@ -1,11 +1,11 @@
 //! Why a database cannot be used at the start, and what to do about it.
 
 use testbed::Cluster;
-use tier_cache::cold::{PostgresStore, SqliteStore};
+use tier_cache::cold::{ColdStore as _, Key, PostgresStore, SessionId, SqliteStore};
 use tier_cache::{ColdConfig, StoreError};
 
 use crate::cold::config;
-use crate::support::Cold;
+use crate::support::{Cold, Log};
 
 /// Why a service does not start.
 async fn refused(config: &ColdConfig) -> StoreError {
@@ -212,4 +212,43 @@ async fn a_sqlite_file_that_cannot_be_made_is_told_of() {
     let names = std::fs::read_dir(folder.path()).unwrap();
     let mut names = names.map(|file| file.unwrap().file_name());
     assert!(names.all(|name| !name.to_string_lossy().contains('?')));
+}
+
+/// Tables that are there already, with keys of another kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_another_application_are_told_of() {
+    for cold in [Cold::postgres(), Cold::sqlite()] {
+        cold.sql("CREATE TABLE users (id text PRIMARY KEY, mail text)");
+        let mut config = config(&cold);
+        let migrate = async |config: &ColdConfig| match &cold {
+            Cold::Postgres(_) => PostgresStore::open(config).unwrap().migrate().await,
+            Cold::Sqlite(_) => SqliteStore::open(config).unwrap().migrate().await,
+        };
+        let error = migrate(&config).await.unwrap_err();
+        says(
+            &error,
+            &["a table users of another application", "set cold.namespace"],
+        );
+        config.namespace = Some("shop".parse().unwrap());
+        migrate(&config).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lets_nobody_in_is_told_of_by_its_own_key() {
+    let cluster = Cluster::builder().tcp().password("s3cret").start();
+    let cold = Cold::Postgres(cluster.database());
+    let mut config = config(&cold);
+    let right = config.url.clone();
+    config.replica_url = Some(instead(&right, ":s3cret@", ":wrong@"));
+    config.replica_timeout = config.connect_timeout;
+    let store = PostgresStore::open(&config).unwrap();
+    store.migrate().await.unwrap();
+    let log = Log::default();
+    let listening = log.listen();
+    let rows = store.load_replica(vec![Key::Id(SessionId::random())]).await;
+    drop(listening);
+    assert!(rows.is_empty());
+    let told = log.text();
+    assert!(told.contains("the password in cold.replica_url"), "{told}");
 }
