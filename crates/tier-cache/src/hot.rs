@@ -26,9 +26,16 @@ use crate::sync::AtomicU32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(u32);
 
+/// How often refused tokens have been forgotten. A refusal that was asked for before that may rest on
+/// what is not so any more, however late it is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked(u32);
+
 /// Why a token was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
+    /// Taken before the database was asked.
+    pub(crate) asked: Asked,
     pub(crate) why: Refusal,
     /// The session that the token names.
     pub(crate) session: SessionId,
@@ -47,6 +54,9 @@ pub(crate) struct Hot<D> {
     lookups: Cache<KeyHash, SessionId, RandomState>,
     /// Minted tokens that the database has refused.
     refused: Cache<KeyHash, Refused, RandomState>,
+    /// Those of another [`Asked`] are misses. Not of [`crate::sync`]: nobody reads it but for a token that
+    /// was refused.
+    forgotten: std::sync::atomic::AtomicU32,
     /// How long a session is hot.
     ttl: Duration,
     /// Entries of another [`Generation`] are misses.
@@ -76,8 +86,14 @@ impl<D: Send + Sync + 'static> Hot<D> {
                 .weigher(|_, _| LOOKUP)
                 .time_to_live(REFUSED)
                 .build_with_hasher(RandomState::default()),
+            forgotten: 0.into(),
             generation: AtomicU32::new(0),
         }
+    }
+
+    /// To be taken before a question is asked whose refusal is to be remembered.
+    pub(crate) fn asking(&self) -> Asked {
+        Asked(self.forgotten.load(Ordering::Acquire))
     }
 
     /// Remembers why the database refused a token that we minted, as its session was then.
@@ -89,11 +105,14 @@ impl<D: Send + Sync + 'static> Hot<D> {
 
     /// Why a token was refused a moment ago. The caller asks whether its session has changed since.
     pub(crate) fn refused(&self, token: KeyHash) -> Option<Refused> {
-        self.refused.get(&token)
+        let refused = self.refused.get(&token)?;
+        // It may have been noted after the others were forgotten.
+        (refused.asked == self.asking()).then_some(refused)
     }
 
     /// Forgets all refused tokens, since it is not known any more which sessions have changed.
     pub(crate) fn forget_refused(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.refused.invalidate_all();
     }
 
@@ -214,7 +233,7 @@ impl<D: Send + Sync + 'static> Hot<D> {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.sessions.clear();
         self.lookups.invalidate_all();
-        self.refused.invalidate_all();
+        self.forget_refused();
     }
 
     /// Entries and bytes held, after moka has done its pending work.

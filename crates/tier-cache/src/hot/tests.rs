@@ -164,6 +164,34 @@ fn a_floor_raised_during_the_insert_wins() {
 }
 
 #[test]
+fn a_refusal_that_was_asked_for_before_all_were_forgotten_is_not_believed_however_late_it_is_noted()
+{
+    let hot = hot();
+    let session = SessionId::random();
+    let token = KeyHash::from_bytes([7; 16]);
+    let refuse = |asked| {
+        let refused = Refused {
+            asked,
+            why: Refusal::Replaced,
+            session,
+            version: Version::new(1),
+            until: Moment::LONG_AGO,
+        };
+        hot.refuse(token, refused);
+    };
+    for forget in [Hot::clear, Hot::forget_refused] {
+        let asked = hot.asking();
+        forget(&hot);
+        refuse(asked);
+        assert!(hot.refused(token).is_none());
+        refuse(hot.asking());
+        assert!(hot.refused(token).is_some());
+        forget(&hot);
+        assert!(hot.refused(token).is_none());
+    }
+}
+
+#[test]
 fn clear_empties_at_once_even_for_what_is_being_inserted() {
     let hot = hot();
     let (early, late) = (SessionId::random(), SessionId::random());

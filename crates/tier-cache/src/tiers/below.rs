@@ -9,7 +9,7 @@ use super::{Shared, Tiers};
 use crate::config::Strictness;
 use crate::data::SessionData;
 use crate::error::Refusal;
-use crate::hot::Refused;
+use crate::hot::{Asked, Refused};
 use crate::session::{Session, Tier};
 
 /// What a credential asks for.
@@ -129,6 +129,7 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let Wanted { key, shown, .. } = *wanted;
         let deadline = shared.deadline();
+        let asked = shared.hot.asking();
         if strictness == Strictness::Row {
             return shared.in_time(deadline, self.reread(key, shown)).await;
         }
@@ -143,7 +144,7 @@ impl<D: SessionData> Tiers<D> {
                 shared.in_time(deadline, confirmed).await
             }
             Err(doubt) => {
-                let settled = self.settle(wanted, doubt, joined);
+                let settled = self.settle(wanted, doubt, joined, asked);
                 shared.in_time(deadline, settled).await
             }
         }
@@ -155,6 +156,7 @@ impl<D: SessionData> Tiers<D> {
         wanted: &Wanted,
         doubt: Verdict,
         joined: bool,
+        asked: Asked,
     ) -> Result<Session<D>, Refusal> {
         let shared = self.shared();
         let found = match doubt {
@@ -172,6 +174,7 @@ impl<D: SessionData> Tiers<D> {
         found.map_err(|(why, version)| {
             if let (Some(token), Key::Id(session)) = (wanted.minted, wanted.key) {
                 let refused = Refused {
+                    asked,
                     why: why.clone(),
                     session,
                     version,
