@@ -36,6 +36,16 @@ struct Cli {
     #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = at_least_one)]
     max_connections: usize,
 
+    /// How long a client may take nothing of its answer before its connection is closed
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = some_time,
+        hide = true
+    )]
+    slow_client: Duration,
+
     // The values of these two may hold passwords: `--help` does not show them.
     /// Where the truth is kept: postgres://… or sqlite://FILE [default: webapp.db in ~/.local/state/webapp]
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
@@ -103,6 +113,7 @@ pub(crate) struct Settings {
     pub(crate) listen: String,
     pub(crate) operations: String,
     pub(crate) max_connections: usize,
+    pub(crate) slow_client: Duration,
     pub(crate) tiers: TierConfig,
     /// Whether to bring a Redis along, since none is named and none forbidden.
     pub(crate) private_redis: bool,
@@ -154,6 +165,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("nobody is that quick: give a time such as 15s".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}: give a time such as 15s")),
+    }
+}
+
 fn settings(cli: Cli) -> Result<Settings, Failure> {
     let mut defaults = TierConfig::default();
     defaults.cold.url = sqlite_in_state_folder("webapp.db");
@@ -188,6 +207,7 @@ fn settings(cli: Cli) -> Result<Settings, Failure> {
             given => given.into(),
         },
         max_connections: cli.max_connections,
+        slow_client: cli.slow_client,
         private_redis: tiers.warm.url.is_none() && !cli.no_redis,
         policy: cli.policy,
         tiers,

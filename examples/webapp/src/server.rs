@@ -1,7 +1,7 @@
 //! Connections: how many there may be, and how long each may take its time.
 //!
-//! `axum::serve` has no timer: a client that sends half a header holds its connection, and the
-//! descriptor, for as long as it likes.
+//! `axum::serve` has no timer: a client that sends half a header, or reads no answer, holds its
+//! connection, and the descriptor, for as long as it likes.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,6 +21,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
 /// How long a client may take for the header of a request, and may be idle before the next one. The
@@ -42,10 +43,14 @@ pub(crate) fn most_connections(wanted: usize) -> usize {
 
 /// Serves until `stop`; then takes no new connections, and returns when the requests under way are
 /// answered. Who comes while there are as many as allowed waits in the system's queue.
+///
+/// A client that takes nothing of what is sent to it for `slow` loses its connection. hyper's own
+/// timer does not see to that: it runs only while a header is awaited.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
     most: usize,
+    slow: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let mut http = http1::Builder::new();
@@ -80,7 +85,9 @@ pub(crate) async fn serve(
             let response = app.clone().oneshot(request.map(Body::new));
             async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(slow));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             let _place = place;

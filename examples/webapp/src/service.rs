@@ -34,6 +34,7 @@ pub(crate) struct Service {
     /// For whoever runs the service, on a port of its own.
     operations: (TcpListener, Router),
     max_connections: usize,
+    slow_client: Duration,
     tiers: Tiers<Data>,
     /// Keeps what happens to sessions; ends with this.
     recording: JoinSet<()>,
@@ -48,6 +49,7 @@ impl Service {
             listen,
             operations,
             max_connections,
+            slow_client,
             mut tiers,
             private_redis,
             policy,
@@ -115,6 +117,7 @@ impl Service {
             app,
             operations,
             max_connections: server::most_connections(max_connections),
+            slow_client,
             tiers,
             recording,
             redis,
@@ -141,10 +144,17 @@ impl Service {
             self.listener,
             self.app,
             self.max_connections,
+            self.slow_client,
             until_stopped(),
         );
         let (listener, operations) = self.operations;
-        let operations = server::serve(listener, operations, OPERATIONS_MAX, until_stopped());
+        let operations = server::serve(
+            listener,
+            operations,
+            OPERATIONS_MAX,
+            self.slow_client,
+            until_stopped(),
+        );
         let mut server = pin!(async { tokio::join!(app, operations) });
 
         tokio::select! {

@@ -1,11 +1,13 @@
 //! What keeps strangers from wearing the service out, and pages from harm.
 
 use std::fs::{self, File, Permissions};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 
 use crate::http::{Request, Response};
@@ -280,4 +282,45 @@ fn half_open_and_idle_connections_are_closed_and_do_not_use_up_the_descriptors()
     assert_eq!(idle.read(&mut [0; 1]).unwrap_or(0), 0);
     app.log_in("ada");
     assert!(waited < Duration::from_secs(50), "{waited:?}");
+}
+
+/// The header's timer does not run while an answer is being sent.
+#[test]
+fn a_client_that_reads_no_answer_does_not_hold_its_connection() {
+    const PLACES: usize = 2;
+    let folder = folder();
+    let app = App::start(
+        folder.path(),
+        &[
+            "--no-redis",
+            "--slow-client",
+            "1s",
+            "--max-connections",
+            "2",
+        ],
+    );
+    let clients: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut stream = TcpStream::connect(app.address).unwrap();
+            set_socket_recv_buffer_size(&stream, 4096).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            thread::spawn(move || {
+                let request = b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+                loop {
+                    if let Err(error) = stream.write_all(&request) {
+                        return error.kind();
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        let ended = client.join().unwrap();
+        assert!(
+            matches!(ended, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+            "still connected: {ended}"
+        );
+    }
+    // Their places are free.
+    app.log_in("ada");
 }
