@@ -122,13 +122,14 @@ pub(crate) async fn logout(
     session: Result<Session<Data>, SessionRejection>,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let clear = (CookieChange::clear(), CLEAR_SITE_DATA);
     let ended = api.sessions().log_out(&parts.headers, &parts.extensions);
+    // Made for an answer that it is in for sure: one that is dropped is warned of.
+    let clear = || (CookieChange::clear(), CLEAR_SITE_DATA);
     match (ended.await?, session) {
-        (Some(receipt), _) => Ok((clear, revoked(&receipt)).into_response()),
+        (Some(receipt), _) => Ok((clear(), revoked(&receipt)).into_response()),
         // Out already; the cookie goes too.
         (None, Err(rejection)) if rejection.status() == StatusCode::UNAUTHORIZED => {
-            Ok((clear, rejection).into_response())
+            Ok((clear(), rejection).into_response())
         }
         (None, Err(undecided)) => Err(undecided.into()),
         // It ended meanwhile.
