@@ -8,7 +8,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl, SimpleAsyncConnection as _};
-use tower_session::tier_cache::cold::{ColdStore, PostgresStore, SqliteStore};
+use tower_session::tier_cache::cold::{self, ColdStore, PostgresStore, SqliteStore};
 use tower_session::tier_cache::{ColdConfig, StoreError};
 use tower_session::{SessionId, UserId};
 
@@ -92,15 +92,22 @@ macro_rules! ask {
 }
 
 impl Accounts {
-    /// Opens the database, and brings its tables to the newest version.
+    /// Opens the database, and brings its tables to the newest version; with `cold.migrate = false` it
+    /// refuses a database whose tables are not, and makes none.
     pub(crate) async fn open(config: &ColdConfig) -> Result<Self, StoreError> {
+        if !config.migrate {
+            cold::existing(config).await?;
+        }
         if config.url.starts_with("sqlite:") {
             let store = SqliteStore::open(config)?;
+            // Of tables that are there it changes nothing, and counts this node among those that run.
             store.migrate().await?;
             Ok(Self::Sqlite(store))
         } else {
             let store = PostgresStore::open(config)?;
-            store.migrate().await?;
+            if config.migrate {
+                store.migrate().await?;
+            }
             Ok(Self::Postgres(store))
         }
     }

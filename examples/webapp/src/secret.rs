@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+use tower_session::tier_cache::ColdConfig;
 use tower_session::{SecretKey, TokenKeys};
 
 use crate::Failure;
@@ -23,10 +24,11 @@ use crate::files;
 ///   costs: who reads the whole database gets past the MAC that keeps forged tokens from causing
 ///   I/O, and, if able to write to Redis as well, could seal a record there. A token still cannot
 ///   be made of it, since the database holds only hashes of the tokens' random secrets. A demo
-///   may choose so; a service that matters sets `SESSION_KEY`.
+///   may choose so; a service that matters sets `SESSION_KEY`. With `cold.migrate = false` it must,
+///   since no table is made then.
 pub(crate) async fn root(
     accounts: &Accounts,
-    database: &str,
+    database: &ColdConfig,
 ) -> Result<(SecretKey, String), Failure> {
     if let Some(text) = env::var_os("SESSION_KEY") {
         let key = SecretKey::from_text(text.into_encoded_bytes())
@@ -34,12 +36,18 @@ pub(crate) async fn root(
         return Ok((key, "SESSION_KEY".into()));
     }
     let (text, origin) = match accounts {
+        Accounts::Postgres(_) if !database.migrate => {
+            return Err("SESSION_KEY is not set, and with cold.migrate = false no table is made to keep a \
+                 key in: set it to 32 random bytes or more, the same on all instances; a key that an \
+                 earlier start kept is in the table webapp_secrets"
+                .into());
+        }
         Accounts::Postgres(_) => {
             let text = accounts.keep_secret(random_text()?).await?;
             (text, "the database's table webapp_secrets".into())
         }
         Accounts::Sqlite(_) => {
-            let path = beside(database);
+            let path = beside(&database.url);
             let text = kept_in(&path)
                 .map_err(|error| format!("cannot keep a key in {}: {error}", path.display()))?;
             (text, path.display().to_string())

@@ -71,7 +71,7 @@ impl Service {
         let accounts = Accounts::open(&tiers.cold)
             .await
             .map_err(|error| format!("the database {database} cannot be used: {error}"))?;
-        let (root, key) = secret::root(&accounts, &tiers.cold.url).await?;
+        let (root, key) = secret::root(&accounts, &tiers.cold).await?;
         let passwords = Passwords::new()?;
         accounts.add_demo_users(&passwords).await?;
 

@@ -9,6 +9,7 @@ mod guests;
 mod http;
 mod instances;
 mod life;
+mod migrations;
 mod outage_log;
 mod passwords;
 mod redis;
