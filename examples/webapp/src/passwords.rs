@@ -11,7 +11,7 @@ use tokio::task;
 
 use crate::Failure;
 
-/// Hashes and checks passwords, on threads of their own and a bounded number at a time.
+/// Hashes, checks and judges passwords, on threads of their own and a bounded number at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Passwords {
     /// One for each core: more would not be faster, and each takes 19 MiB.
@@ -66,6 +66,17 @@ impl Passwords {
         .await
     }
 
+    /// Whether a password is one of those that are tried first: a common one, a word, a date, a row of
+    /// keys, or made of what is known of its user (NIST SP 800-63B-4 §3.1.1.2).
+    pub(crate) async fn is_common(
+        &self,
+        password: String,
+        known: [String; 2],
+    ) -> Result<bool, PasswordError> {
+        self.in_turn(move || is_common(&password, &[&known[0], &known[1]]))
+            .await
+    }
+
     /// Does the slow work once it is its turn, if there is a place to wait for that.
     async fn in_turn<T: Send + 'static>(
         &self,
@@ -86,10 +97,8 @@ impl Passwords {
     }
 }
 
-/// Whether a password is one of those that are tried first: a common one, a word, a date, a row of
-/// keys, or made of what is known of its user (NIST SP 800-63B-4 §3.1.1.2). Quick: it looks at a
-/// hundred characters.
-pub(crate) fn is_common(password: &str, known: &[&str]) -> bool {
+/// Takes milliseconds, also of a long password: it looks at a hundred characters.
+fn is_common(password: &str, known: &[&str]) -> bool {
     // Under a million guesses.
     zxcvbn::zxcvbn(password, known).score() < zxcvbn::Score::Two
 }

@@ -13,7 +13,6 @@ use super::error::{ApiError, Given};
 use super::login::{Begun, Client, PASSWORD_ALONE};
 use super::sessions::effective_within_ms;
 use super::{Api, Data, device};
-use crate::passwords;
 
 /// A password as a client sends it. No `Debug`, so that no log shows it.
 #[derive(Deserialize)]
@@ -93,12 +92,13 @@ pub(crate) async fn change(
     let (tiers, accounts) = (api.tiers(), api.accounts());
     let known = accounts.password_hash(user.id).await?;
     let known = known.ok_or(Refusal::Revoked)?;
-    let new = given.chosen(&user)?;
     // It may have ended since the request began, by another change of the password.
     let session = Session::clone(user.session()).into_inner();
     let session = tiers.confirm(session, Strictness::Version).await?;
     let current = given.current_password;
+    // Before the new one is looked at: that is work, and wrong ones are counted.
     prove(&api, &user, &device, current, Some(known.clone())).await?;
+    let new = chosen(&api, &user, given.password).await?;
     let hash = api.passwords().hash(new).await?;
     // All of this takes a while.
     let session = tiers.confirm(session, Strictness::Version).await?;
@@ -163,29 +163,28 @@ fn wrong() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "wrong password")
 }
 
-impl Change {
-    /// The text, if it may be chosen.
-    fn chosen(&self, user: &User) -> Result<String, ApiError> {
-        /// Characters at least (NIST SP 800-63B).
-        const SHORTEST: usize = 8;
-        /// Bytes at most: the hash would take more, the body of a login would not.
-        const LONGEST: usize = 512;
+/// The new password, if it may be chosen.
+async fn chosen(api: &Api, user: &User, password: String) -> Result<String, ApiError> {
+    /// Characters at least (NIST SP 800-63B).
+    const SHORTEST: usize = 8;
+    /// Bytes at most: the hash would take more, the body of a login would not.
+    const LONGEST: usize = 512;
 
-        if self.password.chars().count() < SHORTEST {
-            return Err(ApiError::unprocessable(
-                "a password must have at least 8 characters",
-            ));
-        }
-        if self.password.len() > LONGEST {
-            return Err(ApiError::unprocessable(
-                "a password must have at most 512 bytes",
-            ));
-        }
-        if passwords::is_common(&self.password, &[&user.username, &user.email]) {
-            return Err(ApiError::unprocessable(
-                "this password is among those that are tried first: choose one that nobody guesses",
-            ));
-        }
-        Ok(self.password.clone())
+    if password.chars().count() < SHORTEST {
+        return Err(ApiError::unprocessable(
+            "a password must have at least 8 characters",
+        ));
     }
+    if password.len() > LONGEST {
+        return Err(ApiError::unprocessable(
+            "a password must have at most 512 bytes",
+        ));
+    }
+    let known = [user.username.to_string(), user.email.to_string()];
+    if api.passwords().is_common(password.clone(), known).await? {
+        return Err(ApiError::unprocessable(
+            "this password is among those that are tried first: choose one that nobody guesses",
+        ));
+    }
+    Ok(password)
 }

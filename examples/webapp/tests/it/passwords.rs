@@ -138,9 +138,9 @@ fn passwords_that_may_not_be_chosen_are_refused(app: &App, _: Sql<'_>) {
         .expect_error(422);
     app.log_in("ada");
 
-    // Nor is any without the present one.
-    for wrong in ["wrong", "", NEW] {
-        let refused = change_from(app, &tokens, wrong, NEW).expect_error(403);
+    // Nor is any without the present one, and nothing is said of it.
+    for (wrong, new) in [("wrong", NEW), ("", "1234567"), (NEW, "password1")] {
+        let refused = change_from(app, &tokens, wrong, new).expect_error(403);
         assert_eq!(refused.header("set-cookie"), None);
     }
     let put = app.put("/password").bearer(&tokens.access);
