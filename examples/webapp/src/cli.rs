@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use tower_session::TierConfig;
 use tower_session::tier_cache::{sqlite_in_state_folder, without_password};
 
-use crate::{Failure, banner};
+use crate::{Failure, banner, hosts};
 
 /// An axum service with tiered sessions: hot in the process, warm in Redis, cold in SQL.
 ///
@@ -94,7 +94,8 @@ pub(crate) struct Policy {
         long = "allow-host",
         value_name = "NAME",
         env = "ALLOW_HOSTS",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = hosts::name
     )]
     pub(crate) allow_hosts: Vec<String>,
 
@@ -223,5 +224,18 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_host_that_no_request_can_name_is_refused() {
+        let parse = |hosts: &str| Cli::try_parse_from(["webapp", "--allow-host", hosts]);
+        let refused = parse("shop.example,x.example:3000").unwrap_err();
+        let text = refused.to_string();
+        let line = text.lines().next().unwrap();
+        for part in ["x.example:3000", "--allow-host", "write x.example"] {
+            assert!(line.contains(part), "{line}");
+        }
+        let cli = parse("shop.example, x.example").unwrap();
+        assert_eq!(cli.policy.allow_hosts, ["shop.example", "x.example"]);
     }
 }

@@ -24,6 +24,7 @@ impl Hosts {
         let allowed = allowed
             .iter()
             .map(|name| name.trim())
+            .map(|name| name.strip_suffix('.').unwrap_or(name))
             .filter(|name| !name.is_empty());
         let names = allowed.chain(["localhost"]);
         Self(names.map(|name| name.to_ascii_lowercase().into()).collect())
@@ -48,6 +49,48 @@ impl Hosts {
             || v6.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
             || self.0.iter().any(|name| **name == *host)
     }
+}
+
+/// A name to allow, if a request can call the service by it. None at all is one too: a variable that is
+/// set to nothing is as good as unset.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || can_be_named(text) {
+        return Ok(text.to_owned());
+    }
+    if text.contains('*') {
+        return Err("no name stands for others: write each one, such as shop.example".into());
+    }
+    if !text.is_ascii() {
+        return Err("browsers send such a name in its ASCII form: write that, xn--…".into());
+    }
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', '?', '#']).next().unwrap_or_default();
+    let bare = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
+    let bare = bare.rsplit_once(':').map_or(bare, |(host, _)| host);
+    if can_be_named(bare) {
+        return Err(format!(
+            "only the name is compared, without scheme, port and path: write {bare}"
+        ));
+    }
+    Err(
+        "no request can name such a host: write letters, digits, hyphens and dots, such as \
+         shop.example"
+            .into(),
+    )
+}
+
+/// Whether this is a name, or an address, as [`Hosts::allows`] compares it.
+fn can_be_named(text: &str) -> bool {
+    let v6 = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let name = text.strip_suffix('.').unwrap_or(text);
+    v6.unwrap_or(text).parse::<IpAddr>().is_ok()
+        || name
+            .split('.')
+            .all(|label| !label.is_empty() && label.bytes().all(letter))
 }
 
 /// Refuses requests for other hosts, and those that name none or several.
@@ -100,6 +143,44 @@ mod tests {
             "a b",
         ] {
             assert!(!hosts.allows(refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_no_request_can_name_is_refused_with_what_to_write() {
+        for good in [
+            "localhost",
+            "Shop.Example",
+            " shop.example ",
+            "shop.example.",
+            "my_host-1",
+            "xn--bcher-kva.example",
+            "127.0.0.1",
+            "::1",
+            "[::1]",
+        ] {
+            let name = name(good).expect(good);
+            let hosts = Hosts::new(std::slice::from_ref(&name));
+            assert!(good == "::1" || hosts.allows(&name), "{good}");
+        }
+        assert_eq!(name("").as_deref(), Ok(""));
+        for (bad, remedy) in [
+            ("http://x.example", "write x.example"),
+            ("https://x.example:3000/a?b", "write x.example"),
+            ("x.example:3000", "write x.example"),
+            ("x.example/", "write x.example"),
+            ("ada@x.example", "write x.example"),
+            ("[::1]:3000", "write [::1]"),
+            ("*", "write each one"),
+            ("*.x.example", "write each one"),
+            ("bücher.example", "xn--"),
+            ("a b", "such as shop.example"),
+            ("x..example", "such as shop.example"),
+            (".", "such as shop.example"),
+            ("http://", "such as shop.example"),
+        ] {
+            let refused = name(bad).expect_err(bad);
+            assert!(refused.contains(remedy), "{bad}: {refused}");
         }
     }
 }
