@@ -99,7 +99,7 @@ fn every_target_holds_over_changed_seeds() {
             bytes
         });
         let mut runner = TestRunner::new(Config {
-            cases: 4000,
+            cases: 16 * Config::default().cases,
             failure_persistence: None,
             ..Config::default()
         });
@@ -115,7 +115,7 @@ fn every_target_holds_over_changed_seeds() {
 fn every_target_holds_over_any_bytes() {
     for (name, target) in TARGETS {
         let mut runner = TestRunner::new(Config {
-            cases: 1000,
+            cases: 4 * Config::default().cases,
             failure_persistence: None,
             ..Config::default()
         });

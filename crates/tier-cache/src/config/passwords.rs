@@ -6,8 +6,8 @@ use url::Url;
 /// and any parameter.
 ///
 /// What is not certain to hold no part of a password is left out: all but the scheme of a URL that
-/// cannot be parsed, or that has an `@` behind its host, since a password that nobody escaped moves
-/// the place where the host seems to be.
+/// cannot be parsed, that has an `@` behind its host, since a password that nobody escaped moves the
+/// place where the host seems to be, or a parameter before it.
 ///
 /// ```
 /// # use tier_cache::without_password;
@@ -58,6 +58,10 @@ fn shown(url: &Url) -> Option<String> {
         Some(end) => format!("{}…", &url.path()[..end]),
         None => url.path().to_owned(),
     };
+    let password = url.password().unwrap_or_default();
+    if [url.username(), password].into_iter().any(is_joined) {
+        return None;
+    }
     let user = match url.username().is_empty() && url.password().is_none() {
         true => "",
         false => "…@",
@@ -71,6 +75,13 @@ fn shown(url: &Url) -> Option<String> {
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
     Some(format!("{}://{user}{host}{port}{path}", url.scheme()))
+}
+
+/// Whether a user's name or password, as the parser escaped it, may be a host that a wrong sign joins
+/// to a parameter, such as `host&password=…`: what follows the `@` may then be of the password too.
+/// At an end, `=` is Base64's.
+fn is_joined(part: &str) -> bool {
+    part.contains('&') || part.trim_end_matches("%3D").contains("%3D")
 }
 
 /// A value as an error may quote it. One that may be a URL is shown as such, and one that may be a
