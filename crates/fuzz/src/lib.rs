@@ -119,8 +119,10 @@ pub fn password(bytes: &[u8]) -> bool {
     let url = format!("{before}{password}{after}");
     // What stands in the URL without the password, and in what is said of any URL, tells nothing of it.
     let mut known = format!("{before}\n{after}\n");
-    let harmless = shown_of("redis://ada:@host/0", &mut String::new());
-    known.push_str(&harmless);
+    for harmless in ["redis://ada:@host/0", "{ }", "\" '"] {
+        let shown = shown_of(harmless, &mut String::new());
+        known.push_str(&shown);
+    }
     known.push_str(
         "postgresql:// mysql:// sqlite:// rediss:// valkeys:// redis+unix:// file:// https://",
     );

@@ -360,8 +360,9 @@ impl<D: SessionData> SessionLayer<D> {
     ///
     /// Without this the layer removes such a cookie on the way out, unless the response sets one
     /// or may be stored by a shared cache. It stays in any case while no tier can decide; when
-    /// its token was replaced by a newer one, which the client may have got meanwhile; and where
-    /// a request shows several of the name that differ: the one that would be left may be somebody else's.
+    /// its token was replaced by a newer one, which the client may have got meanwhile; when its
+    /// signature is not accepted, since this node may lack a root key that others have; and where a
+    /// request shows several of the name that differ: the one that would be left may be somebody else's.
     #[must_use]
     pub fn keep_refused_cookies(self) -> Self {
         self.with(|shared| shared.removes_refused = false)

@@ -132,15 +132,12 @@ impl<D: SessionData> Outbound<D> {
 /// Whether the client's cookie can never become good again.
 ///
 /// Not where nobody could tell; and not that of a token that was replaced: the cookie that
-/// replaced it may be there already, and this response come after the one that brought it.
+/// replaced it may be there already, and this response come after the one that brought it. Nor one
+/// whose signature is not accepted: it is good again once this node has the root key of the others.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::Malformed
-            | Refusal::Forged
-            | Refusal::Unknown
-            | Refusal::Expired
-            | Refusal::Revoked
+        Refusal::Malformed | Refusal::Unknown | Refusal::Expired | Refusal::Revoked
     )
 }
 

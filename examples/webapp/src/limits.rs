@@ -12,13 +12,17 @@ use moka::sync::Cache;
 
 /// Keys that are remembered at most, some hundred bytes each.
 const REMEMBERED: u64 = 100_000;
-/// After so long without a try all is forgotten.
+/// After so long without a try all failures are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+/// After so long without a login an address is a stranger's.
+const STRANGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Wrong passwords are answered at once a few times, then after longer and longer pauses.
 #[derive(Clone)]
 pub(crate) struct Attempts {
     failures: Cache<(Of, u64), Arc<Mutex<Failures>>>,
+    /// Accounts and the addresses they were logged in to from.
+    known: Cache<u64, ()>,
     hasher: RandomState,
     failed: Counter,
     slowed: Counter,
@@ -29,7 +33,8 @@ pub(crate) struct Attempts {
 enum Of {
     /// One account, from one address.
     Both,
-    /// One account, from wherever. Its owner is not to be locked out by others for long.
+    /// One account, from wherever. An address that it was logged in to from is not made to wait, so
+    /// that others cannot keep its owner out.
     Account,
     /// All accounts, from one address. An office may share one.
     Address,
@@ -56,7 +61,8 @@ struct Failures {
 /// A try that counts as failed until it is told to have succeeded.
 pub(crate) struct Attempt {
     attempts: Attempts,
-    keys: [(Of, u64); 3],
+    both: u64,
+    keys: Vec<(Of, u64)>,
 }
 
 /// Too many were tried; none is answered before this is over.
@@ -76,6 +82,10 @@ impl Attempts {
                 .max_capacity(REMEMBERED)
                 .time_to_idle(FORGOTTEN)
                 .build(),
+            known: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_idle(STRANGE)
+                .build(),
             hasher: RandomState::new(),
             failed: counter!("webapp_failed_logins_total"),
             slowed: counter!("webapp_slowed_logins_total"),
@@ -86,11 +96,14 @@ impl Attempts {
     /// slowed down too.
     pub(crate) fn begin(&self, account: &str, address: Option<IpAddr>) -> Result<Attempt, Slowed> {
         let address = address.map(network);
-        let keys = [
-            (Of::Both, self.hasher.hash_one((account, address))),
-            (Of::Account, self.hasher.hash_one(account)),
+        let both = self.hasher.hash_one((account, address));
+        let mut keys = vec![
+            (Of::Both, both),
             (Of::Address, self.hasher.hash_one(address)),
         ];
+        if !self.known.contains_key(&both) {
+            keys.push((Of::Account, self.hasher.hash_one(account)));
+        }
         let now = Instant::now();
         let pause = |key: &(Of, u64)| {
             let failures = self.failures.get(key)?;
@@ -102,7 +115,7 @@ impl Attempts {
             self.slowed.increment(1);
             return Err(Slowed(left));
         }
-        for key in keys {
+        for &key in &keys {
             let none = || {
                 Arc::new(Mutex::new(Failures {
                     count: 0,
@@ -120,6 +133,7 @@ impl Attempts {
         }
         Ok(Attempt {
             attempts: self.clone(),
+            both,
             keys,
         })
     }
@@ -128,6 +142,7 @@ impl Attempts {
 impl Attempt {
     /// The password was right.
     pub(crate) fn succeeded(self) {
+        self.attempts.known.insert(self.both, ());
         for key in self.keys {
             // What others have tried is not made good by it.
             let Some(failures) = self.attempts.failures.get(&key) else {
@@ -266,10 +281,31 @@ mod tests {
             let attempt = attempts.begin("ada", at(HERE));
             attempt.expect("it is answered").succeeded();
         }
-        // The account has had 18 failures all the same.
+        // Those of others have happened all the same.
+        let attempts = Attempts::new();
+        for n in 0..18_u32 {
+            let begun = attempts.begin("ada", Some(IpAddr::from(n.to_be_bytes())));
+            begun.expect("it is answered").failed(None, at(HERE));
+        }
+        let begun = attempts.begin("ada", at(HERE));
+        begun.expect("it is answered").succeeded();
         assert!(attempts.begin("ada", at("192.0.2.7")).is_ok());
         assert!(attempts.begin("ada", at("192.0.2.8")).is_ok());
         assert!(attempts.begin("ada", at("192.0.2.9")).is_err());
+    }
+
+    #[test]
+    fn strangers_keep_nobody_out_who_logged_in_from_there_before() {
+        let attempts = Attempts::new();
+        let begun = attempts.begin("ada", at(HERE));
+        begun.expect("it is answered").succeeded();
+        let from_many = |n: u32| ("ada".into(), Some(IpAddr::from(n.to_be_bytes())));
+        assert!(tries(&attempts, from_many) < 30);
+        let begun = attempts.begin("ada", at(HERE));
+        begun.expect("it is answered").succeeded();
+        // Her success gives no stranger another try, and she too has but a few.
+        assert!(attempts.begin("ada", at("192.0.2.9")).is_err());
+        assert_eq!(tries(&attempts, |_| ("ada".into(), at(HERE))), 5);
     }
 
     #[test]

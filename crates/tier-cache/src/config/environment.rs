@@ -6,6 +6,14 @@ use super::names::{self, Section};
 /// What the name of every variable of ours begins with.
 pub(super) const PREFIX: &str = "SESSION_";
 
+/// What the example and `sessions` read beside the root key itself, while it is rotated. A slip in one
+/// of them would log everybody out.
+const ROOT_KEYS: [&str; 3] = [
+    "SESSION_KEY_NEXT",
+    "SESSION_KEY_RETIRED",
+    "SESSION_KEY_LEAKED",
+];
+
 /// What a variable is to the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
@@ -101,7 +109,11 @@ fn meant(upper: &str, sections: &[Section]) -> Option<String> {
     let ours = |(section, keys): &Section| -> Vec<String> {
         keys.iter().map(|key| variable(section, key)).collect()
     };
-    let all: Vec<String> = sections.iter().flat_map(ours).collect();
+    let mut all: Vec<String> = sections.iter().flat_map(ours).collect();
+    if ROOT_KEYS.contains(&upper) {
+        return None;
+    }
+    all.extend(ROOT_KEYS.map(str::to_owned));
     let of_name = letters(upper);
     let same = all.iter().find(|meant| letters(meant) == of_name);
     let near = || {
@@ -211,6 +223,8 @@ mod tests {
                 "SESSION_CA_FILE",
                 "SESSION_WARM__CA_FILE or SESSION_COLD__CA_FILE",
             ),
+            ("SESSION_KEY_RETIERED", "SESSION_KEY_RETIRED"),
+            ("SESSION_KEY__NEXT", "SESSION_KEY_NEXT"),
             ("SESSION_COLD", "SESSION_COLD__KEY"),
             ("SESSION_WARM_REDIS", "SESSION_WARM__KEY"),
             ("SESSION_HOT__SIZE", "capacity, ttl"),
@@ -226,6 +240,9 @@ mod tests {
     fn what_others_name_so_passes() {
         for name in [
             "SESSION_KEY",
+            "SESSION_KEY_NEXT",
+            "SESSION_KEY_RETIRED",
+            "SESSION_KEY_LEAKED",
             "SESSION_KEY_OLD",
             "SESSION_KEY_FILE",
             "SESSION_OLD_KEYS",

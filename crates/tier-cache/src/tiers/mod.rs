@@ -53,7 +53,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -147,6 +147,8 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) config: TierConfig,
     pub(crate) clock: Clock,
     pub(crate) keys: TokenKeys,
+    /// Tokens that were refused since their signature is not accepted.
+    forged: AtomicU64,
     pub(crate) hot: Hot<D>,
     pub(crate) warm: Option<Arc<Warm>>,
     pub(crate) store: Arc<dyn ColdStore>,

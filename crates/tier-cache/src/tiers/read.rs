@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::{
@@ -479,9 +480,23 @@ impl<D: SessionData> Shared<D> {
     /// Refuses a token that we did not mint: nobody causes I/O with a made-up one.
     fn genuine(&self, credential: &Credential) -> Result<(), Refusal> {
         match credential {
-            Credential::Token(token) if !self.keys.verify(token) => Err(Refusal::Forged),
+            Credential::Token(token) if !self.keys.verify(token) => Err(self.forged()),
             _ => Ok(()),
         }
+    }
+
+    /// Counts a token that we did not mint. At the tenth, hundredth and so on the operator is told: a
+    /// node that has another root key than the rest works well, and logs out everybody it meets.
+    pub(super) fn forged(&self) -> Refusal {
+        let tokens = self.forged.fetch_add(1, Ordering::Relaxed) + 1;
+        if tokens >= 10 && 10_u64.pow(tokens.ilog10()) == tokens {
+            tracing::warn!(
+                tokens,
+                "tokens were refused since their signature is not accepted: if users are logged \
+                 out, this node's root key is not that of the others, or it lacks a retired one"
+            );
+        }
+        Refusal::Forged
     }
 
     /// A session that is hot and may be served, and the instant at which that was so. The order

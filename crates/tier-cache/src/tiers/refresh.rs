@@ -81,7 +81,7 @@ impl<D: SessionData> Tiers<D> {
             return Err(Refusal::Malformed.into());
         }
         if !keys.verify(token) {
-            return Err(Refusal::Forged.into());
+            return Err(self.shared().forged().into());
         }
         let hash = keys.hash(token);
         let shared = self.shared();

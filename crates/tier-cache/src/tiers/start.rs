@@ -1,6 +1,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
 
 use session_core::TokenKeys;
 use tokio::runtime::Handle;
@@ -138,6 +138,7 @@ impl<D: SessionData> TiersBuilder<D> {
             warm,
             reads,
             load_took: AtomicU32::new(0),
+            forged: AtomicU64::new(0),
             store,
             fence: Fence::new(),
             pipeline: Pipeline::new(

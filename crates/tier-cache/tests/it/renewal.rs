@@ -50,6 +50,14 @@ impl Bed {
         reads.map(|it| it.calls).sum()
     }
 
+    /// Waits until Redis has been given as many records as sessions were begun, which happens behind
+    /// the logins' back.
+    async fn begun(&self, sessions: u64) {
+        let what = "what was begun is warm";
+        eventually(what, async || self.fills() >= sessions).await;
+        assert_eq!(self.fills(), sessions);
+    }
+
     /// How many records Redis was given.
     fn fills(&self) -> u64 {
         let calls = self.service.redis().calls();
@@ -62,6 +70,7 @@ async fn a_session_used_at_the_end_of_its_hot_term_is_loaded_anew() {
     let bed = Bed::new();
     let node = bed.node().await;
     let issued = node.login(Login::guest()).await.unwrap();
+    bed.begun(1).await;
     let (loads, fills) = (bed.loads(), bed.fills());
     let used = async || {
         for _ in 0..100 {
@@ -102,6 +111,7 @@ async fn sessions_in_use_are_loaded_anew_together_in_their_last_minute() {
             assert_eq!(found.tier(), Tier::Hot, "nobody waits");
         }
     };
+    bed.begun(SESSIONS).await;
     let (loads, fills) = (bed.loads(), bed.fills());
     bed.clock.advance(50 * MINUTE);
     use_all().await;
@@ -125,6 +135,7 @@ async fn a_session_found_warm_at_the_end_of_its_term_there_is_loaded_anew() {
     let bed = Bed::new();
     let login = bed.node().await;
     let issued = login.login(Login::guest()).await.unwrap();
+    bed.begun(1).await;
     // Each is another node, for which it is warm.
     let found_warm = async || {
         let node = bed.node().await;

@@ -3,11 +3,12 @@
 use session_core::{Key, SecretKey, TokenKeys, TokenKind};
 use tier_cache::{Error, Issued, Login, Refusal, Tier, Tiers};
 
-use crate::support::{Basket, Cold, Service, eventually, foreign, on_both};
+use crate::support::{Basket, Cold, Log, Service, eventually, foreign, on_both};
 
 on_both!(
     a_routine_rotation_logs_nobody_out,
     after_a_leak_what_the_old_root_makes_is_refused_at_once,
+    a_node_with_another_root_key_says_so,
 );
 
 async fn node(service: &Service, keys: &TokenKeys) -> Tiers<Basket> {
@@ -151,4 +152,31 @@ async fn after_a_leak_what_the_old_root_makes_is_refused_at_once(cold: Cold) {
     }
     let ended = there.find(Key::Id(kept.session.id())).await;
     assert!(matches!(ended, Err(Refusal::Revoked)));
+}
+
+/// It works well by itself, and refuses whatever the others made.
+async fn a_node_with_another_root_key_says_so(cold: Cold) {
+    let service = Service::new(cold);
+    let others = node(&service, &TokenKeys::new(&SecretKey::random())).await;
+    let odd = node(&service, &TokenKeys::new(&SecretKey::random())).await;
+    let issued = others.login(Login::guest()).await.unwrap();
+    let log = Log::default();
+    let _guard = log.listen();
+    let lines = || log.text().matches("this node's root key").count();
+    for tokens in 1..=200 {
+        let refused = match tokens % 2 {
+            0 => odd.refresh(&issued.refresh).await.map(drop),
+            _ => odd
+                .find(issued.access.clone())
+                .await
+                .map(drop)
+                .map_err(Error::from),
+        };
+        assert!(
+            matches!(refused, Err(Error::Refused(Refusal::Forged))),
+            "{refused:?}"
+        );
+        let told = [9, 99].iter().filter(|&&before| tokens > before).count();
+        assert_eq!(lines(), told, "{tokens}: {}", log.text());
+    }
 }

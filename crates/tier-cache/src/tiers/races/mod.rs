@@ -10,7 +10,7 @@
 mod broken;
 mod database;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ impl World {
             warm: None,
             reads: Reads::alone(Arc::clone(&database) as _),
             load_took: AtomicU32::new(0),
+            forged: AtomicU64::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
             pipeline: Pipeline::new(
