@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use tier_cache::without_passwords;
+
 use crate::failure::Failure;
 
 /// Looks into the sessions of a service, and ends them.
@@ -85,7 +87,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// A session's id; or `-`, and a token of it on standard input
-    #[arg(value_name = "SESSION", required_unless_present_any = ["jti", "refresh"])]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: Option<String>,
 
     /// The session of someone else's token, whose `jti` is read from standard input
@@ -117,11 +119,7 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
     /// A session's id; or `-`, and a token of it on standard input
-    #[arg(
-        value_name = "SESSION",
-        required_unless_present_any = ["user", "before", "everyone"],
-        conflicts_with_all = ["user", "before", "everyone"]
-    )]
+    #[arg(value_name = "SESSION", conflicts_with_all = ["user", "before", "everyone"])]
     pub(crate) session: Option<String>,
 
     /// All sessions of the user with this number
@@ -252,7 +250,8 @@ pub(crate) fn read() -> Result<Cli, ExitCode> {
             Failure::misused(format_args!("{subcommands} (--help says more)")).told()
         }
         _ => {
-            let text = error.to_string();
+            let arguments = std::env::args_os().map(|argument| argument.display().to_string());
+            let text = without_passwords(&error.to_string(), arguments);
             // Clap lists what is missing below the first line.
             let told = text.split("\n\n").next().unwrap_or_default();
             let told = told.strip_prefix("error: ").unwrap_or(told);

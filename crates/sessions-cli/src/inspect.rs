@@ -26,6 +26,12 @@ pub(crate) async fn run(place: &Place, asked: Inspect) -> Result<(), Failure> {
                 true => TokenKind::Access,
                 false => TokenKind::Refresh,
             };
+            if !asked.jti && !asked.refresh {
+                return Err(Failure::misused(
+                    "say which: a session's id, - with a token on standard input, --jti or \
+                     --refresh (--help says more)",
+                ));
+            }
             let issuer = asked.issuer.as_deref().unwrap_or_default();
             Shown::foreign(kind, issuer, asked.subject.as_deref()).await?
         }

@@ -24,6 +24,14 @@ pub(crate) async fn run(place: &Place, asked: Revoke) -> Result<(), Failure> {
     let config = config(place)?;
     // Nodes believe what Redis tells only under the root key; of the database they hear anyway.
     let key = config.warm.url.as_ref().map(|_| keys(place)).transpose()?;
+    if let (Which::One(Shown::Token(token)), Some(keys)) = (&which, &key)
+        && !keys.verify(token)
+    {
+        return Err(Failure::failed(
+            "the token's signature is not accepted: give the root key that the nodes have, or the \
+             session's id in place of the token",
+        ));
+    }
     let database = named(&config);
     let tiers = match key {
         Some(key) => open(config, key).await?,
@@ -54,6 +62,12 @@ pub(crate) async fn run(place: &Place, asked: Revoke) -> Result<(), Failure> {
 async fn which(asked: &Revoke) -> Result<Which, Failure> {
     if let Some(session) = &asked.session {
         return Shown::read(session).await.map(Which::One);
+    }
+    if asked.user.is_none() && asked.before.is_none() && !asked.everyone {
+        return Err(Failure::misused(
+            "say which: a session's id, - with a token on standard input, --user, --before or \
+             --everyone (--help says more)",
+        ));
     }
     let mut scope = asked.user.map_or(Scope::everyone(), Scope::user);
     if let Some(id) = &asked.except {

@@ -122,11 +122,17 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// A failure that may pass: no connection, a timeout.
+    /// A failure that may pass: no connection, a timeout. Line breaks in the reason, as in what a
+    /// trigger raises, become spaces: a log has a line for it.
     pub fn transient(operation: &'static str, reason: impl std::fmt::Display) -> Self {
+        let reason = reason.to_string();
+        let lines = reason
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
         Self {
             operation,
-            reason: reason.to_string().into(),
+            reason: lines.collect::<Vec<_>>().join(" ").into(),
             transient: true,
             reached: true,
         }

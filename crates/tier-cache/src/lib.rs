@@ -44,6 +44,7 @@ pub use cold::{Scope, WhenFull};
 pub use config::{
     ColdConfig, ConfigError, FenceConfig, Holds, HotConfig, Namespace, OnBlind, Promotion,
     SessionConfig, Strictness, TierConfig, WarmConfig, sqlite_in_state_folder, without_password,
+    without_passwords,
 };
 pub use data::SessionData;
 pub use error::{Error, Refusal, StoreError};

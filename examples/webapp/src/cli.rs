@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::ErrorKind;
 use tower_session::TierConfig;
-use tower_session::tier_cache::{sqlite_in_state_folder, without_password};
+use tower_session::tier_cache::{sqlite_in_state_folder, without_password, without_passwords};
 
 use crate::{Failure, banner, hosts};
 
@@ -135,7 +135,8 @@ pub(crate) fn read() -> Result<Settings, ExitCode> {
             ExitCode::from(u8::from(printed.is_err()))
         }
         _ => {
-            let text = error.to_string();
+            let arguments = std::env::args_os().map(|argument| argument.display().to_string());
+            let text = without_passwords(&error.to_string(), arguments);
             let line = text.lines().next().unwrap_or_default();
             let line = line.strip_prefix("error: ").unwrap_or(line);
             banner::failure(&format!("{line} (--help says what it takes)").into());

@@ -43,7 +43,13 @@ pub(crate) async fn root(
                 .into());
         }
         Accounts::Postgres(_) => {
-            let text = accounts.keep_secret(random_text()?).await?;
+            let text = accounts.keep_secret(random_text()?).await.map_err(|error| {
+                format!(
+                    "cannot keep a key in the table webapp_secrets: {error}; set SESSION_KEY to 32 \
+                     random bytes or more, the same on all instances, or give the role CREATE on \
+                     the schema"
+                )
+            })?;
             (text, "the database's table webapp_secrets".into())
         }
         Accounts::Sqlite(_) => {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tower_session::Tiers;
 use tower_session::tier_cache::without_password;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, DEMO_USERS};
 use crate::activity::Activity;
 use crate::api::{Api, Data};
 use crate::banner::Banner;
@@ -73,7 +73,13 @@ impl Service {
             .map_err(|error| format!("the database {database} cannot be used: {error}"))?;
         let (root, key) = secret::root(&accounts, &tiers.cold).await?;
         let passwords = Passwords::new()?;
-        accounts.add_demo_users(&passwords).await?;
+        accounts.add_demo_users(&passwords).await.map_err(|error| {
+            format!(
+                "cannot add the demo users: {error}; give the role INSERT and SELECT on the table \
+                 users, or add {} yourself",
+                DEMO_USERS.join(" and ")
+            )
+        })?;
 
         let (redis, missing) = match private_redis {
             false => (None, None),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use session_core::SessionId;
+use session_core::{SessionId, TokenKeys, TokenKind};
 use tier_cache::{Login, Refusal};
 
 use crate::support::{Node, Service, Told, contains, on_both, told};
@@ -62,6 +62,10 @@ async fn a_token_names_its_session(service: Service) {
     let node = service.node().await;
     let issued = node.login(Login::guest()).await.unwrap();
     let token = issued.access.expose();
+    let of_others = TokenKeys::random().mint(TokenKind::Access, issued.session.id());
+    let told = service.run_with(&["revoke", "-"], &of_others.expose());
+    contains(told.failed(1), &["signature is not accepted", "root key"]);
+    assert_eq!(service.active(), 1);
     let told = service.run_with(&["revoke", "-"], &token);
     contains(told.done(), &["revoked 1 session"]);
     assert!(!told.out.contains(token.as_str()));

@@ -42,6 +42,25 @@ fn wrong_words_are_one_line() {
         let told = told(&mut command(args), "");
         contains(told.failed(2), &["--help"]);
     }
+    for (args, ways) in [
+        (["revoke"], &["say which", "--user", "--everyone"][..]),
+        (["inspect"], &["say which", "--jti", "--refresh"]),
+    ] {
+        contains(told(&mut command(&args), "").failed(2), ways);
+    }
+    // A URL in the wrong place is no reason to show its password.
+    const URL: &str = "redis://ada:pa55word@host/0";
+    for args in [
+        &["stats", URL][..],
+        &[URL],
+        &["warm-up", "--most", URL],
+        &["warm-up", "--most=redis://ada:pa55word@host/0"],
+    ] {
+        let told = told(&mut command(args), "");
+        let line = told.failed(2);
+        contains(line, &["redis://…@host/0"]);
+        assert!(!line.contains("pa55word"), "{line}");
+    }
     let told = told(
         command(&["stats"]).env("SESSION_FENCE__POLL_INTERVAL", "soon"),
         "",

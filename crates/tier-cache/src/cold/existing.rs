@@ -136,13 +136,18 @@ pub(super) mod postgres {
     use super::{APPLIED, Applied, Missing, OPERATION, StoreError};
 
     const PRESENT: &str = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS present, \
-        current_schema()::text AS schema";
+        coalesce(has_table_privilege(to_regclass('__diesel_schema_migrations'), 'SELECT'), true) AS readable, \
+        current_user::text AS role, current_schema()::text AS schema";
 
     /// Whether there is a table of them, in the schema that the connection uses.
     #[derive(diesel::QueryableByName)]
     struct Present {
         #[diesel(sql_type = diesel::sql_types::Bool)]
         present: bool,
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        readable: bool,
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        role: String,
         #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
         schema: Option<String>,
     }
@@ -153,18 +158,33 @@ pub(super) mod postgres {
                 let there = diesel::sql_query(PRESENT)
                     .get_result::<Present>(connection)
                     .await?;
-                let applied = match there.present {
+                let applied = match there.present && there.readable {
                     true => {
                         let query = diesel::sql_query(APPLIED);
                         query.load::<Applied>(connection).await?
                     }
                     false => Vec::new(),
                 };
-                Ok((there.schema, applied))
+                Ok((there, applied))
             }
             .boxed()
         });
-        let (schema, applied) = applied.await?;
+        let (
+            Present {
+                readable,
+                role,
+                schema,
+                ..
+            },
+            applied,
+        ) = applied.await?;
+        if !readable {
+            let reason = format!(
+                "the role {role} may not read the table __diesel_schema_migrations: GRANT SELECT ON \
+                 __diesel_schema_migrations TO {role}, and what docs/configuration.md lists beside it"
+            );
+            return Err(StoreError::permanent(OPERATION, reason));
+        }
         if let Some((wanted, used)) = store.namespace.as_ref().zip(schema)
             && used != wanted.as_str()
         {

@@ -19,7 +19,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use namespace::Namespace;
-pub use passwords::without_password;
+pub use passwords::{without_password, without_passwords};
 pub use sections::{
     ColdConfig, FenceConfig, Holds, HotConfig, OnBlind, Promotion, SessionConfig, Strictness,
     WarmConfig,

@@ -46,6 +46,34 @@ pub fn without_password(url: &str) -> String {
     .unwrap_or_else(|| format!("{scheme}://…"))
 }
 
+/// A text that may quote arguments of a command, without the passwords of URLs among these.
+///
+/// ```
+/// # use tier_cache::without_passwords;
+/// let told = "unexpected argument 'redis://ada:s3cret@host/0' found";
+/// let arguments = ["serve", "redis://ada:s3cret@host/0"];
+/// let shown = without_passwords(told, arguments);
+/// assert_eq!(shown, "unexpected argument 'redis://…@host/0' found");
+/// ```
+pub fn without_passwords<A: AsRef<str>>(
+    text: &str,
+    arguments: impl IntoIterator<Item = A>,
+) -> String {
+    let mut shown = text.to_owned();
+    for argument in arguments {
+        let argument = argument.as_ref();
+        // `--database=postgres://…` is a name and a URL.
+        let value = match argument.split_once('=') {
+            Some((name, value)) if name.starts_with('-') => value,
+            _ => argument,
+        };
+        if value.contains("://") {
+            shown = shown.replace(value, &without_password(value));
+        }
+    }
+    shown
+}
+
 /// What of a parsed URL may be shown; `None` if it is not certain where its password ends.
 fn shown(url: &Url) -> Option<String> {
     let behind = [Some(url.path()), url.query(), url.fragment()];

@@ -179,6 +179,11 @@ async fn a_role_without_rights_starts_where_nothing_is_to_migrate() {
         .migrate()
         .await
         .unwrap();
+    let told = tier_cache::cold::existing(&config).await.map(drop);
+    says(
+        &told.unwrap_err(),
+        &[&role, "GRANT SELECT ON __diesel_schema_migrations"],
+    );
     cold.sql(&format!(
         "GRANT SELECT ON __diesel_schema_migrations TO {role}"
     ));

@@ -167,7 +167,9 @@ impl DeviceName {
                 "a name must have at most 64 characters",
             ));
         }
-        if label.contains(char::is_control) {
+        // The marks of direction, which would turn what stands beside the name, and line breaks.
+        let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if label.contains(|c: char| c.is_control() || turns(c)) {
             return Err(ApiError::unprocessable(
                 "a name must hold no control characters",
             ));

@@ -73,7 +73,15 @@ fn nobody_names_or_ends_what_is_not_theirs(app: &App, _: Sql<'_>) {
 fn a_name_must_be_one(app: &App, _: Sql<'_>) {
     let ada = app.log_in("ada");
     let before = label(app, &ada, &ada.id);
-    for bad in ["", " \t ", "a\0b", "a\nb", "\u{1b}[31m", &"x".repeat(65)] {
+    for bad in [
+        "",
+        " \t ",
+        "a\0b",
+        "a\nb",
+        "\u{1b}[31m",
+        "a\u{202e}b",
+        &"x".repeat(65),
+    ] {
         name(app, &ada, &ada.id, bad).expect_error(422);
     }
     name(app, &ada, &ada.id, 1).expect_error(422);
