@@ -7,17 +7,16 @@
 
 mod advice;
 mod backoff;
-mod begun;
 mod circuit;
 mod clock;
 pub mod cold;
 mod config;
 mod data;
+mod eager_spawn;
 mod error;
 mod events;
 mod feed;
 mod fence;
-mod flight;
 mod health;
 mod hot;
 mod log_limit;
@@ -26,6 +25,7 @@ mod prune;
 #[cfg(feature = "redis")]
 mod push;
 mod session;
+mod single_flight;
 mod sync;
 #[cfg(all(feature = "test-hooks", feature = "redis"))]
 #[doc(hidden)]

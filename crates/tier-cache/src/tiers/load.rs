@@ -18,10 +18,10 @@ use crate::cold::Row;
 use crate::config::Holds;
 use crate::data::SessionData;
 use crate::error::{Refusal, StoreError};
-use crate::flight::Flight;
 use crate::hot::{Entry, Generation};
 use crate::log_limit::LogLimit;
 use crate::session::Tier;
+use crate::single_flight::SharedLoad;
 use crate::warm::{Ends, Term, WarmRecord};
 
 /// The first tier that a load asks.
@@ -64,14 +64,14 @@ impl<D: SessionData> Shared<D> {
             let (flight, joined) = match self.warm {
                 Some(_) => {
                     let (asked, joined) = self.ask_warm(key);
-                    match asked.landed().await? {
+                    match asked.result().await? {
                         Asked::Loaded(loaded) => return Some((loaded, joined)),
                         Asked::Below(flight, under_way) => (flight, joined || under_way),
                     }
                 }
                 None => self.flight(key, From::Warm),
             };
-            Some((flight.landed().await?, joined))
+            Some((flight.result().await?, joined))
         };
         match timeout_at(deadline, loaded).await {
             Ok(Some(loaded)) => loaded,
@@ -84,15 +84,15 @@ impl<D: SessionData> Shared<D> {
     #[tracing::instrument(level = "debug", name = "session.reread", skip(self))]
     pub(super) async fn load_fresh(self: &Arc<Self>, key: Key) -> Loaded<D> {
         let load = || cold(Arc::clone(self), key);
-        match self.flights.run_fresh((key, From::Primary), load).await {
+        match self.loads.run_fresh((key, From::Primary), load).await {
             Some(loaded) => loaded,
             None => Err(self.too_late()),
         }
     }
 
-    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> (Flight<Loaded<D>>, bool) {
+    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> (SharedLoad<Loaded<D>>, bool) {
         let load = || below_warm(Arc::clone(self), key, from);
-        self.flights.run((key, from), load)
+        self.loads.run((key, from), load)
     }
 
     /// The same behind the back of whoever asks for it, who is not to spend his turn on it.
@@ -100,9 +100,9 @@ impl<D: SessionData> Shared<D> {
         self: &Arc<Self>,
         key: Key,
         from: From,
-    ) -> (Flight<Loaded<D>>, bool) {
+    ) -> (SharedLoad<Loaded<D>>, bool) {
         let load = || below_warm(Arc::clone(self), key, from);
-        self.flights.run_behind((key, from), load)
+        self.loads.run_detached((key, from), load)
     }
 
     /// Whether a head may be served, for all that this node knows.

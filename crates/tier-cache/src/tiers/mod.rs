@@ -79,10 +79,10 @@ use crate::config::TierConfig;
 use crate::data::SessionData;
 use crate::events::{Event, Events, Reason};
 use crate::fence::Fence;
-use crate::flight::Flights;
 use crate::health::Health;
 use crate::hot::Hot;
 use crate::metrics::Metrics;
+use crate::single_flight::SingleFlight;
 use crate::touch::Touch;
 use crate::warm::Warm;
 
@@ -154,7 +154,7 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) store: Arc<dyn ColdStore>,
     pub(crate) fence: Fence,
     pub(crate) metrics: Metrics,
-    flights: Flights<(Key, From), Loaded<D>>,
+    loads: SingleFlight<(Key, From), Loaded<D>>,
     /// Questions to the warm tier.
     pipeline: Pipeline<D>,
     pub(crate) reads: Reads,

@@ -13,16 +13,16 @@ use crate::clock::{Moment, Now};
 use crate::config::{Holds, Promotion};
 use crate::data::SessionData;
 use crate::error::Refusal;
-use crate::flight::{Boarded, Flight, Flights};
 use crate::hot::{Entry, Generation};
 use crate::session::Tier;
+use crate::single_flight::{Join, SharedLoad, SingleFlight};
 use crate::warm::{Warm, WarmRecord};
 
 /// What came of asking the warm tier.
 pub(super) enum Asked<D: SessionData> {
     Loaded(Loaded<D>),
     /// It had nothing: the load that asks the tiers below, and whether that was under way before.
-    Below(Flight<Loaded<D>>, bool),
+    Below(SharedLoad<Loaded<D>>, bool),
 }
 
 impl<D: SessionData> Clone for Asked<D> {
@@ -37,12 +37,12 @@ impl<D: SessionData> Clone for Asked<D> {
 /// A session that Redis is to be asked for.
 struct Wanted<D: SessionData> {
     key: Key,
-    flight: Flight<Asked<D>>,
+    flight: SharedLoad<Asked<D>>,
 }
 
 /// What Redis is asked for, and is about to be asked for.
 pub(super) struct Pipeline<D: SessionData> {
-    flights: Flights<Key, Asked<D>>,
+    loads: SingleFlight<Key, Asked<D>>,
     /// They go together: when the runtime has let others ask, or when they are as many as may.
     gathering: Mutex<Gathering<D>>,
     most: usize,
@@ -58,9 +58,9 @@ struct Gathering<D: SessionData> {
 const LATE: u32 = 4;
 
 impl<D: SessionData> Pipeline<D> {
-    pub(super) fn new(flights: Flights<Key, Asked<D>>, holds: Holds) -> Self {
+    pub(super) fn new(loads: SingleFlight<Key, Asked<D>>, holds: Holds) -> Self {
         Self {
-            flights,
+            loads,
             gathering: Mutex::new(Gathering {
                 wanted: Vec::new(),
                 awaited: None,
@@ -84,11 +84,11 @@ impl<D: SessionData> Pipeline<D> {
 impl<D: SessionData> Shared<D> {
     /// The answer of the warm tier that others wait for, or one to be asked for now; and whether
     /// others wait for it.
-    pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (Flight<Asked<D>>, bool) {
-        let flight = match self.pipeline.flights.board(key) {
-            Boarded::New(flight) => flight,
-            Boarded::UnderWay(flight) => return (flight, true),
-            Boarded::Full(flight) => {
+    pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (SharedLoad<Asked<D>>, bool) {
+        let flight = match self.pipeline.loads.join(key) {
+            Join::New(flight) => flight,
+            Join::UnderWay(flight) => return (flight, true),
+            Join::Full(flight) => {
                 self.metrics.shed.increment(1);
                 return (flight, false);
             }
@@ -104,11 +104,11 @@ impl<D: SessionData> Shared<D> {
             let left = gathering.awaited.map(|left| left + 1);
             gathering.awaited = left.filter(|left| *left < LATE);
             drop(gathering);
-            self.pipeline.flights.begin(Batch::full(self, full).ask());
+            self.pipeline.loads.spawn(Batch::full(self, full).ask());
         } else if gathering.awaited.is_none() {
             gathering.awaited = Some(0);
             drop(gathering);
-            self.pipeline.flights.begin(Batch::waiting(self).leave());
+            self.pipeline.loads.spawn(Batch::waiting(self).leave());
         }
         (flight, false)
     }
@@ -142,7 +142,7 @@ impl<D: SessionData> Batch<D> {
 
     async fn leave(mut self) {
         // One that is alone does not wait; else whoever can ask by now does so first.
-        if self.shared.pipeline.flights.count() > 1 {
+        if self.shared.pipeline.loads.count() > 1 {
             yield_now().await;
         }
         self.take_along();
@@ -190,7 +190,7 @@ impl<D: SessionData> Batch<D> {
 
     fn land_what_need_not_be_asked(&mut self) {
         let keys = self.wanted.iter().map(|wanted| (wanted.key, From::Warm));
-        let below = self.shared.flights.all_under_way(keys);
+        let below = self.shared.loads.all_under_way(keys);
         for (wanted, below) in take(&mut self.wanted).into_iter().zip(below) {
             if let Some(flight) = below {
                 self.land(&wanted, Some(Asked::Below(flight, true)));
@@ -203,7 +203,7 @@ impl<D: SessionData> Batch<D> {
     }
 
     fn land(&self, Wanted { key, flight }: &Wanted<D>, asked: Option<Asked<D>>) {
-        self.shared.pipeline.flights.land(*key, flight, asked);
+        self.shared.pipeline.loads.complete(*key, flight, asked);
     }
 }
 

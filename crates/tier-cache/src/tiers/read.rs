@@ -584,7 +584,7 @@ impl<D: SessionData> Shared<D> {
     /// Loads a session from below the caches, behind the request's back; not where that would keep
     /// requests out, or for a node that is stopped.
     pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
-        if self.flights.has_room() && !self.stop.is_cancelled() {
+        if self.loads.has_room() && !self.stop.is_cancelled() {
             drop(self.flight_behind(Key::Id(id), From::Cold));
         }
     }

@@ -21,10 +21,10 @@ use crate::error::StoreError;
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::{Begins, Flights};
 use crate::hot::Hot;
 use crate::metrics::{Meter, Metrics};
 use crate::prune;
+use crate::single_flight::{SingleFlight, Spawn};
 use crate::touch;
 use crate::warm::Warm;
 
@@ -130,8 +130,8 @@ impl<D: SessionData> TiersBuilder<D> {
         let reads = Reads::together(on, of, &self.config.cold, meter, &tasks);
         let waiting = self.config.cold.max_waiting;
         let begins = match store.begins_in_turn() {
-            true => Begins::Here,
-            false => Begins::Behind,
+            true => Spawn::Inline,
+            false => Spawn::Detached,
         };
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
@@ -142,10 +142,10 @@ impl<D: SessionData> TiersBuilder<D> {
             store,
             fence: Fence::new(),
             pipeline: Pipeline::new(
-                Flights::new(waiting, Begins::Here, tasks.clone(), Handle::current()),
+                SingleFlight::new(waiting, Spawn::Inline, tasks.clone(), Handle::current()),
                 self.config.warm.holds,
             ),
-            flights: Flights::new(waiting, begins, tasks.clone(), Handle::current()),
+            loads: SingleFlight::new(waiting, begins, tasks.clone(), Handle::current()),
             fills,
             places: Arc::new(Semaphore::new(waiting)),
             clock: self.clock.unwrap_or_else(Clock::system),

@@ -142,7 +142,7 @@ impl<D: SessionData> Tiers<D> {
                 // What was under way already, or comes from a copy of the database, may be older.
                 0 => {
                     let (flight, _) = self.shared().flight(key, From::Cold);
-                    let landed = flight.landed().await;
+                    let landed = flight.result().await;
                     let landed = landed.unwrap_or_else(|| Err(self.shared().too_late()))?;
                     self.judge(landed, Shown::Nothing).ok()
                 }

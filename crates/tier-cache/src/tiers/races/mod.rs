@@ -34,9 +34,9 @@ use crate::config::{Holds, TierConfig};
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::fence::Fence;
-use crate::flight::{Begins, Flights};
 use crate::hot::{Entry, Hot};
 use crate::metrics::{Meter, Metrics};
+use crate::single_flight::{SingleFlight, Spawn};
 use crate::sync::schedules;
 use crate::touch;
 
@@ -131,10 +131,10 @@ impl World {
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
             pipeline: Pipeline::new(
-                Flights::new(1, Begins::Here, tasks.clone(), RUNTIME.handle().clone()),
+                SingleFlight::new(1, Spawn::Inline, tasks.clone(), RUNTIME.handle().clone()),
                 Holds::Head,
             ),
-            flights: Flights::new(1, Begins::Here, tasks.clone(), RUNTIME.handle().clone()),
+            loads: SingleFlight::new(1, Spawn::Inline, tasks.clone(), RUNTIME.handle().clone()),
             fills: fills::channel().0,
             places: Arc::new(Semaphore::new(1)),
             clock,

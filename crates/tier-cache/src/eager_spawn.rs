@@ -1,4 +1,5 @@
-//! Work that is begun in the turn of whoever asks for it, and goes on in a task of its own.
+//! Eager spawning: a future is polled once by its caller, and moves to a task of its own only if it
+//! has to wait.
 
 use std::mem::replace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,71 +10,74 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task;
 
-/// Runs `work` in the runtime, whoever goes away meanwhile: as far as it comes at once in the turn of
-/// the caller, if that is a task of this runtime, and from where it is woken first in a task of its
-/// own.
+/// Runs `work` to its end, also if the caller is cancelled. If the caller is a task of `runtime`, the
+/// first poll happens here, and a task is spawned when the future is woken for the first time.
+/// Otherwise a task is spawned at once.
 ///
-/// What it asks of a server is on its way when this returns. A task would take another turn of the
-/// runtime for that; and the runtime wakes another thread where more than a few tasks follow one
-/// another in a turn, as they do where somebody has an answer and asks for the next thing.
+/// The first poll sends what `work` asks of a server before this function returns. A spawned task would
+/// wait for its turn first, and the runtime may wake another thread for it.
 ///
-/// Its first part must neither block nor rely on being in a task of its own. If it panics it is
-/// dropped, as a task is that nobody joins. A runtime that is going down drops it when it is woken: so
-/// it must not wait for what neither wakes nor drops its wakers then, nor for what wakes them under a
-/// lock that it takes to be dropped.
-pub(crate) fn begin(mut work: BoxFuture<'static, ()>, runtime: &Handle) {
+/// # What `work` must not do
+///
+/// - Its first part must not block, and must not rely on running in a task of its own.
+/// - While the runtime shuts down, `work` is dropped by whatever wakes it. It must not wait for
+///   something that then neither wakes nor drops its wakers. It must not wait for something that wakes
+///   them under a lock which dropping `work` takes too.
+///
+/// A panic in `work` drops it, like that of a task without a `JoinHandle`.
+pub(crate) fn spawn_eager(mut work: BoxFuture<'static, ()>, runtime: &Handle) {
     if !is_in_task_of(runtime) {
         runtime.spawn(work);
         return;
     }
-    let begun = Arc::new(Begun {
-        rest: Mutex::new(Rest::Unknown),
+    let suspended = Arc::new(Suspended {
+        rest: Mutex::new(Rest::Polling),
         runtime: runtime.clone(),
     });
-    let waker = Waker::from(Arc::clone(&begun));
+    let waker = Waker::from(Arc::clone(&suspended));
     let poll = || work.as_mut().poll(&mut Context::from_waker(&waker));
     let polled = catch_unwind(AssertUnwindSafe(poll));
     if polled.is_ok_and(|polled| polled.is_pending()) {
-        begun.leave(work);
+        suspended.suspend(work);
     }
 }
 
-/// Whether this is a task, and within this runtime. Others may not come back to theirs for long, or
-/// have none.
+/// Returns whether the caller is a task of `runtime`. Other callers may poll nothing for a long time.
 fn is_in_task_of(runtime: &Handle) -> bool {
     task::try_id().is_some()
         && Handle::try_current().is_ok_and(|current| current.id() == runtime.id())
 }
 
-/// What wakes the work for the first time.
-struct Begun {
+/// The waker of the first poll: it spawns the rest of the future.
+struct Suspended {
     rest: Mutex<Rest>,
     runtime: Handle,
 }
 
-/// What there is left to do.
+/// The state of the future after the first poll.
 enum Rest {
-    /// It is being polled here.
-    Unknown,
-    Waits(BoxFuture<'static, ()>),
-    /// It was woken.
-    Goes,
+    /// The first poll still runs.
+    Polling,
+    /// It returned `Pending`, and waits to be woken.
+    Waiting(BoxFuture<'static, ()>),
+    /// It was woken, or spawned.
+    Woken,
 }
 
-impl Begun {
-    fn leave(&self, work: BoxFuture<'static, ()>) {
+impl Suspended {
+    fn suspend(&self, work: BoxFuture<'static, ()>) {
         let mut rest = self.lock();
-        if let Rest::Unknown = *rest {
-            *rest = Rest::Waits(work);
+        if let Rest::Polling = *rest {
+            *rest = Rest::Waiting(work);
         } else {
             drop(rest);
             self.runtime.spawn(work);
         }
     }
 
-    fn go(&self) {
-        let rest = replace(&mut *self.lock(), Rest::Goes);
-        if let Rest::Waits(work) = rest {
+    fn spawn_rest(&self) {
+        let rest = replace(&mut *self.lock(), Rest::Woken);
+        if let Rest::Waiting(work) = rest {
             self.runtime.spawn(work);
         }
     }
@@ -83,20 +87,20 @@ impl Begun {
     }
 }
 
-impl Wake for Begun {
+impl Wake for Suspended {
     fn wake(self: Arc<Self>) {
-        self.go();
+        self.spawn_rest();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.go();
+        self.spawn_rest();
     }
 }
 
-impl Drop for Begun {
-    /// Whoever was to wake it has gone away.
+impl Drop for Suspended {
+    /// All wakers were dropped, so nothing else would wake it.
     fn drop(&mut self) {
-        self.go();
+        self.spawn_rest();
     }
 }
 
@@ -124,8 +128,8 @@ mod tests {
     }
 
     /// Begins it in a task of the runtime, and drives that as far as the task is.
-    fn begin_in_task(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
-        let task = runtime.spawn(async { begin(work.boxed(), &Handle::current()) });
+    fn spawn_in_task(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
+        let task = runtime.spawn(async { spawn_eager(work.boxed(), &Handle::current()) });
         runtime.block_on(task).unwrap();
     }
 
@@ -134,7 +138,7 @@ mod tests {
         let (done, mut is_done) = oneshot::channel();
         runtime().block_on(async {
             let task = tokio::spawn(async move {
-                begin(async { done.send(7).unwrap() }.boxed(), &Handle::current());
+                spawn_eager(async { done.send(7).unwrap() }.boxed(), &Handle::current());
                 is_done.try_recv()
             });
             assert_eq!(task.await.unwrap(), Ok(7));
@@ -145,7 +149,7 @@ mod tests {
     fn what_waits_has_begun_and_goes_on_by_itself() {
         let runtime = runtime();
         let (steps, mut seen) = mpsc::unbounded_channel();
-        begin_in_task(&runtime, async move {
+        spawn_in_task(&runtime, async move {
             for step in 0..3 {
                 steps.send(step).unwrap();
                 sleep(Duration::from_millis(1)).await;
@@ -169,11 +173,11 @@ mod tests {
             let done = done.clone();
             async move { done.send(Handle::current().id()).unwrap() }.boxed()
         };
-        begin(work(), &handle);
-        other.block_on(async { begin(work(), &handle) });
+        spawn_eager(work(), &handle);
+        other.block_on(async { spawn_eager(work(), &handle) });
         let task = {
             let (work, handle) = (work(), handle.clone());
-            other.spawn(async move { begin(work, &handle) })
+            other.spawn(async move { spawn_eager(work, &handle) })
         };
         other.block_on(task).unwrap();
         assert_eq!(is_done.try_recv(), Err(mpsc::error::TryRecvError::Empty));
@@ -196,7 +200,7 @@ mod tests {
             forgets.await;
             done.send(()).unwrap();
         };
-        let begins = async { begin(work.boxed(), &Handle::current()) };
+        let begins = async { spawn_eager(work.boxed(), &Handle::current()) };
         tokio::spawn(begins).await.unwrap();
         is_done.await.unwrap();
     }
@@ -227,7 +231,7 @@ mod tests {
             kept_until(twice).await;
             done.send(()).unwrap();
         };
-        let begins = async { begin(work.boxed(), &Handle::current()) };
+        let begins = async { spawn_eager(work.boxed(), &Handle::current()) };
         tokio::spawn(begins).await.unwrap();
         is_done.await.unwrap();
     }
@@ -260,7 +264,7 @@ mod tests {
                     kept_until(waits.notified()).await;
                     done.send(()).unwrap();
                 };
-                begin(work.boxed(), &Handle::current());
+                spawn_eager(work.boxed(), &Handle::current());
                 is_done.await.unwrap();
             }
         };
@@ -280,7 +284,7 @@ mod tests {
                 }
                 panic!("as planned");
             };
-            let begins = async { begin(work.boxed(), &Handle::current()) };
+            let begins = async { spawn_eager(work.boxed(), &Handle::current()) };
             tokio::spawn(begins).await.unwrap();
             assert!(is_done.await.is_err());
         }
@@ -291,7 +295,7 @@ mod tests {
         let runtime = runtime();
         let gone = runtime.handle().clone();
         let (done, mut is_done) = oneshot::channel::<()>();
-        begin_in_task(&runtime, async move {
+        spawn_in_task(&runtime, async move {
             sleep(Duration::from_secs(60 * 60)).await;
             drop(done);
         });
@@ -300,7 +304,7 @@ mod tests {
         assert_eq!(is_done.try_recv(), Err(TryRecvError::Closed));
 
         let (done, mut is_done) = oneshot::channel();
-        begin(async { done.send(()).unwrap() }.boxed(), &gone);
+        spawn_eager(async { done.send(()).unwrap() }.boxed(), &gone);
         assert_eq!(is_done.try_recv(), Err(TryRecvError::Closed));
     }
 }
