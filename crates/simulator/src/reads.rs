@@ -1,4 +1,4 @@
-//! How a node's loads go together in statements: the rules of `tier-cache/src/tiers/gather.rs`.
+//! How a node's loads go together in statements: the rules of `tier-cache/src/tiers/batcher.rs`.
 
 /// The statements of one node.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A record in Redis, and when it is renewed: the rules of `tier-cache/src/warm/term.rs`.
+//! A record in Redis, and when it is renewed: the rules of `tier-cache/src/warm/ttl.rs`.
 
 /// What `warm.ttl` is counted in.
 pub(crate) const PARTS: f64 = 31.0;

@@ -114,13 +114,13 @@ impl<D: SessionData> Feed<D> {
     /// Tries a load where the last one failed: nobody else may, since no requests are sent to a node that
     /// says that it is not ready. The feed's own answer does not show that loads succeed.
     fn probe_loads(&mut self) {
-        let reads = &self.shared.reads;
-        if reads.succeed() {
-            return reads.circuit().answered();
+        let loader = &self.shared.cold_loader;
+        if loader.succeed() {
+            return loader.circuit().answered();
         }
         if self.probe.as_ref().is_none_or(JoinHandle::is_finished) {
             let shared = Arc::clone(&self.shared);
-            let probe = async move { shared.reads.probe().await };
+            let probe = async move { shared.cold_loader.probe().await };
             self.probe = Some(self.shared.tasks.spawn(probe));
         }
     }

@@ -54,7 +54,7 @@ pub use health::{Health, TierState};
 pub use log_limit::LogLimit;
 pub use session::{BodyRef, Session, Tier};
 pub use tiers::{
-    Below, Credential, ForeignKeys, Inspection, Issued, Listed, ListedPage, Login, Lookup, Receipt,
-    StartError, Stats, Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
+    Credential, ForeignKeys, Inspection, Issued, Listed, ListedPage, Login, Lookup, PendingLookup,
+    Receipt, StartError, Stats, Tiers, TiersBuilder, WarmCopy, WarmUp, WarmedUp,
 };
 pub use warm::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};

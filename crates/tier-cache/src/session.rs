@@ -9,7 +9,7 @@ use session_core::{Body, Head, SessionId, Timestamp, User, Version};
 use crate::data::SessionData;
 use crate::error::{Error, Refusal};
 use crate::hot::Entry;
-use crate::tiers::{Shown, Tiers};
+use crate::tiers::{Presented, Tiers};
 
 /// A session that was found valid, as it was at that moment.
 ///
@@ -22,7 +22,7 @@ pub struct Session<D: SessionData> {
     held: Held,
 }
 
-/// What was shown for a session, and that it holds it; so a session in hand is small.
+/// What was presented for a session, and that the session holds it: small enough to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     Nothing,
@@ -61,9 +61,14 @@ impl fmt::Display for Tier {
 }
 
 impl<D: SessionData> Session<D> {
-    pub(crate) fn new(tiers: Tiers<D>, entry: Arc<Entry<D>>, tier: Tier, shown: Shown) -> Self {
+    pub(crate) fn new(
+        tiers: Tiers<D>,
+        entry: Arc<Entry<D>>,
+        tier: Tier,
+        presented: Presented,
+    ) -> Self {
         Self {
-            held: Held::of(shown, entry.head()),
+            held: Held::of(presented, entry.head()),
             tiers,
             entry,
             tier,
@@ -179,29 +184,29 @@ impl<D: SessionData> Session<D> {
         self.tiers.replace_data(self, data).await
     }
 
-    pub(crate) fn shown(&self) -> Shown {
-        self.held.shown(self.head())
+    pub(crate) fn presented(&self) -> Presented {
+        self.held.presented(self.head())
     }
 }
 
 impl Held {
-    fn of(shown: Shown, head: &Head) -> Self {
-        match shown {
-            Shown::Nothing => Self::Nothing,
-            Shown::Access(hash) if head.access == Some(hash) => Self::Access,
-            Shown::Refresh(hash) if head.refresh == Some(hash) => Self::Refresh,
-            Shown::Access(_) | Shown::Refresh(_) | Shown::Replaced => Self::NoLonger,
+    fn of(presented: Presented, head: &Head) -> Self {
+        match presented {
+            Presented::Nothing => Self::Nothing,
+            Presented::Access(hash) if head.access == Some(hash) => Self::Access,
+            Presented::Refresh(hash) if head.refresh == Some(hash) => Self::Refresh,
+            Presented::Access(_) | Presented::Refresh(_) | Presented::Replaced => Self::NoLonger,
         }
     }
 
-    fn shown(self, head: &Head) -> Shown {
-        let shown = match self {
-            Self::Nothing => Some(Shown::Nothing),
-            Self::Access => head.access.map(Shown::Access),
-            Self::Refresh => head.refresh.map(Shown::Refresh),
+    fn presented(self, head: &Head) -> Presented {
+        let presented = match self {
+            Self::Nothing => Some(Presented::Nothing),
+            Self::Access => head.access.map(Presented::Access),
+            Self::Refresh => head.refresh.map(Presented::Refresh),
             Self::NoLonger => None,
         };
-        shown.unwrap_or(Shown::Replaced)
+        presented.unwrap_or(Presented::Replaced)
     }
 }
 
@@ -275,21 +280,21 @@ mod tests {
             refresh: Some(refresh),
             ..Head::new(SessionId::random(), now, now)
         };
-        let again = |shown| Held::of(shown, &head).shown(&head);
-        for shown in [
-            Shown::Nothing,
-            Shown::Access(access),
-            Shown::Refresh(refresh),
+        let again = |presented| Held::of(presented, &head).presented(&head);
+        for presented in [
+            Presented::Nothing,
+            Presented::Access(access),
+            Presented::Refresh(refresh),
         ] {
-            assert_eq!(again(shown), shown);
+            assert_eq!(again(presented), presented);
         }
         for replaced in [
-            Shown::Access(other),
-            Shown::Access(refresh),
-            Shown::Refresh(other),
-            Shown::Replaced,
+            Presented::Access(other),
+            Presented::Access(refresh),
+            Presented::Refresh(other),
+            Presented::Replaced,
         ] {
-            assert_eq!(again(replaced), Shown::Replaced);
+            assert_eq!(again(replaced), Presented::Replaced);
         }
     }
 }

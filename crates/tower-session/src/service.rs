@@ -223,13 +223,13 @@ fn look_up<D: SessionData, B>(
     let looked_up = match (judged, shared.strictness) {
         (Some((session, verdict)), _) => decided(session, verdict),
         (None, Strictness::Trust) => match shared.tiers.look_up(&credential) {
-            Lookup::Here(Ok(session)) => {
+            Lookup::Ready(Ok(session)) => {
                 let verdict = judge(&session);
                 decided(session, verdict)
             }
-            Lookup::Here(Err(refusal)) => LookedUp::Decided(Err(Absence::Refused(refusal))),
-            Lookup::Below(below) => {
-                LookedUp::Finding(Box::pin(find(Arc::clone(shared), below.find())))
+            Lookup::Ready(Err(refusal)) => LookedUp::Decided(Err(Absence::Refused(refusal))),
+            Lookup::Pending(lookup) => {
+                LookedUp::Finding(Box::pin(find(Arc::clone(shared), lookup.find())))
             }
         },
         (None, strictness) => {

@@ -9,11 +9,11 @@ use std::process::Command;
 use serde_json::Value;
 use spdx::{Expression, ParseMode};
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn toml_of(file: &str) -> toml::Table {
+pub(crate) fn toml_of(file: &str) -> toml::Table {
     fs::read_to_string(workspace().join(file))
         .unwrap()
         .parse()

@@ -4,6 +4,7 @@ mod dependencies;
 mod postgres;
 mod redis;
 mod relay;
+mod retired_names;
 mod sqlite;
 mod standby;
 

@@ -64,7 +64,7 @@ impl<D: SessionData> Tiers<D> {
             let now = store.changes(Mark::new(i64::MAX), 1).await?;
             Ok((now, store.load(key).await?))
         };
-        let (now, row) = shared.ask(look).await?;
+        let (now, row) = shared.run_detached(look).await?;
         let at = shared.clock.now().wall;
         let mut id = match (&row, key) {
             (Some(row), _) => Some(row.head.id),

@@ -87,13 +87,13 @@ impl<D: SessionData> Tiers<D> {
         size: u32,
     ) -> Result<ListedPage, Error> {
         let shared = self.shared();
-        let _place = shared.place_to_write()?;
+        let _permit = shared.admit_write()?;
         let size = size.clamp(1, MOST);
         let now = shared.clock.now().wall;
         // One more shows whether there is a next page.
         let list =
             async move |store: Arc<dyn ColdStore>| store.list(user, now, after, size + 1).await;
-        let mut rows = shared.ask(list).await?;
+        let mut rows = shared.run_detached(list).await?;
         let more = rows.len() > size as usize;
         rows.truncate(size as usize);
         let next = rows.last().filter(|_| more).map(|row| Cursor {

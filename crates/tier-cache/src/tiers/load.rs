@@ -10,9 +10,9 @@ use session_core::{Head, Key, Standing};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Shared;
-use super::fills::Fill;
-use super::pipeline::{self, Asked};
-use super::reads::{Leased, Read};
+use super::backfill::Fill;
+use super::cold_loader::{ColdRead, Leased};
+use super::warm_loader::{self, WarmOutcome};
 use crate::clock::{Moment, Now};
 use crate::cold::Row;
 use crate::config::Holds;
@@ -22,7 +22,7 @@ use crate::hot::{Entry, Generation};
 use crate::log_limit::LogLimit;
 use crate::session::Tier;
 use crate::single_flight::SharedLoad;
-use crate::warm::{Ends, Term, WarmRecord};
+use crate::warm::{ExpiryHint, RecordTtl, WarmRecord};
 
 /// The first tier that a load asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,17 +61,17 @@ impl<D: SessionData> Shared<D> {
     #[tracing::instrument(level = "debug", name = "session.load", skip(self, deadline))]
     pub(crate) async fn load(self: &Arc<Self>, key: Key, deadline: Instant) -> (Loaded<D>, bool) {
         let loaded = async {
-            let (flight, joined) = match self.warm {
+            let (load, joined) = match self.warm {
                 Some(_) => {
                     let (asked, joined) = self.ask_warm(key);
                     match asked.result().await? {
-                        Asked::Loaded(loaded) => return Some((loaded, joined)),
-                        Asked::Below(flight, under_way) => (flight, joined || under_way),
+                        WarmOutcome::Loaded(loaded) => return Some((loaded, joined)),
+                        WarmOutcome::Below(load, under_way) => (load, joined || under_way),
                     }
                 }
-                None => self.flight(key, From::Warm),
+                None => self.shared_load(key, From::Warm),
             };
-            Some((flight.result().await?, joined))
+            Some((load.result().await?, joined))
         };
         match timeout_at(deadline, loaded).await {
             Ok(Some(loaded)) => loaded,
@@ -90,13 +90,17 @@ impl<D: SessionData> Shared<D> {
         }
     }
 
-    pub(super) fn flight(self: &Arc<Self>, key: Key, from: From) -> (SharedLoad<Loaded<D>>, bool) {
+    pub(super) fn shared_load(
+        self: &Arc<Self>,
+        key: Key,
+        from: From,
+    ) -> (SharedLoad<Loaded<D>>, bool) {
         let load = || below_warm(Arc::clone(self), key, from);
         self.loads.run((key, from), load)
     }
 
     /// The same behind the back of whoever asks for it, who is not to spend his turn on it.
-    pub(super) fn flight_behind(
+    pub(super) fn detached_load(
         self: &Arc<Self>,
         key: Key,
         from: From,
@@ -200,7 +204,7 @@ async fn leased<D: SessionData>(shared: &Arc<Shared<D>>, key: Key) -> Loaded<D> 
     let mut pause = LOOK[0];
     while Instant::now() < until {
         sleep(pause).await;
-        if let Some(loaded) = pipeline::read_one(shared, key).await {
+        if let Some(loaded) = warm_loader::read_one(shared, key).await {
             return loaded;
         }
         pause = (2 * pause).min(LOOK[1]);
@@ -235,7 +239,7 @@ pub(super) async fn replica<D: SessionData>(
     }
     let generation = shared.hot.generation();
     let lineage = shared.fence.lineage()?;
-    let row = shared.reads.read_copy(key).await?;
+    let row = shared.cold_loader.read_copy(key).await?;
     let standing = row.head.standing(shared.clock.now().wall);
     // As with the warm tier: its no is no answer.
     if row.lineage != lineage || standing != Standing::Valid || !leads_to(key, &row.head) {
@@ -278,14 +282,14 @@ async fn cold_if_leased<D: SessionData>(
         let asked = shared.clock.now().moment;
         let good_until = asked + shared.config.fence.staleness_bound;
         let generation = shared.hot.generation();
-        let row = match shared.reads.read(key, leased).await {
-            Ok(Read::Row(row)) => row,
+        let row = match shared.cold_loader.read(key, leased).await {
+            Ok(ColdRead::Row(row)) => row,
             // A database whose history is in doubt may hide rows, or not have them yet.
-            Ok(Read::None) if shared.doubted.load(Ordering::Relaxed) => {
+            Ok(ColdRead::None) if shared.doubted.load(Ordering::Relaxed) => {
                 return Some(Err(shared.too_late()));
             }
-            Ok(Read::None) => return Some(Err(Refusal::Unknown)),
-            Ok(Read::Elsewhere) => return None,
+            Ok(ColdRead::None) => return Some(Err(Refusal::Unknown)),
+            Ok(ColdRead::Elsewhere) => return None,
             Err(error) => return Some(Err(shared.unavailable(&error))),
         };
         if shared
@@ -334,7 +338,7 @@ fn land<D: SessionData>(
     let fill = fill(shared, &row, now);
     let entry = keep(shared, row, now, generation)?;
     if let Some(fill) = fill
-        && shared.fills.try_send(fill).is_err()
+        && shared.backfill.try_send(fill).is_err()
     {
         shared.metrics.fills_dropped.increment(1);
     }
@@ -367,7 +371,7 @@ pub(super) fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) -> O
         return None;
     }
     let config = &shared.config.warm;
-    let term = Term::begin(row.head.expires_at, now.wall, config)?;
+    let term = RecordTtl::from_now(row.head.expires_at, now.wall, config)?;
     Some(Fill {
         record: warm_record(row, config.holds, term.ends),
         lineage: row.lineage,
@@ -376,7 +380,7 @@ pub(super) fn fill<D: SessionData>(shared: &Shared<D>, row: &Row, now: Now) -> O
 }
 
 /// What the warm tier holds of a row.
-pub(super) fn warm_record(row: &Row, holds: Holds, ends: Ends) -> WarmRecord {
+pub(super) fn warm_record(row: &Row, holds: Holds, ends: ExpiryHint) -> WarmRecord {
     WarmRecord::Session {
         head: row.head.clone(),
         body: match holds {

@@ -7,8 +7,8 @@ use session_core::{
     Device, ForeignToken, Key, KeyHash, SessionId, Standing, Timestamp, Token, TokenKind, UserId,
 };
 
-use super::places::Place;
-use super::read::Shown;
+use super::admission::AdmissionPermit;
+use super::verdict::Presented;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{ColdStore, Created, Limit, NewSession, Row};
 use crate::data::{self, SessionData};
@@ -143,8 +143,8 @@ impl<D: SessionData> Tiers<D> {
         let id = SessionId::random();
         let minted = Minted::new(self, id);
         let new = self.new_session(id, login, minted.hashes)?;
-        let place = self.shared().place_to_write()?;
-        let session = self.begin(&place, new, None).await?;
+        let permit = self.shared().admit_write()?;
+        let session = self.begin(&permit, new, None).await?;
         Ok(minted.issued(session))
     }
 
@@ -171,8 +171,8 @@ impl<D: SessionData> Tiers<D> {
             refresh.map(|token| foreign(TokenKind::Refresh, &token)),
         );
         let new = self.new_session(SessionId::random(), login, hashes)?;
-        let place = self.shared().place_to_write()?;
-        self.begin(&place, new, None).await
+        let permit = self.shared().admit_write()?;
+        self.begin(&permit, new, None).await
     }
 
     /// The same session under a new name and new tokens, as is due when its user gains privileges.
@@ -226,7 +226,7 @@ impl<D: SessionData> Tiers<D> {
         next: impl Fn(Row) -> NewSession,
     ) -> Result<Issued<D>, Error> {
         let old = session.id();
-        let place = self.shared().place_to_write()?;
+        let permit = self.shared().admit_write()?;
         for _ in 0..ATTEMPTS {
             let row = self.row(old).await?;
             let id = name.unwrap_or_else(SessionId::random);
@@ -244,7 +244,7 @@ impl<D: SessionData> Tiers<D> {
                 refresh: minted.hashes.1,
                 ..next(row)
             };
-            match self.begin(&place, new, Some(renewed)).await {
+            match self.begin(&permit, new, Some(renewed)).await {
                 Ok(session) => return Ok(minted.issued(session)),
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -257,7 +257,7 @@ impl<D: SessionData> Tiers<D> {
     pub(super) async fn row(&self, id: SessionId) -> Result<Row, Error> {
         let shared = self.shared();
         let load = async move |store: Arc<dyn ColdStore>| store.load(Key::Id(id)).await;
-        let Some(row) = shared.ask(load).await? else {
+        let Some(row) = shared.run_detached(load).await? else {
             return Err(Refusal::Unknown.into());
         };
         match row.head.standing(shared.clock.now().wall) {
@@ -310,7 +310,7 @@ impl<D: SessionData> Tiers<D> {
     #[tracing::instrument(level = "debug", name = "session.login", skip_all, fields(session = %new.id))]
     pub(super) async fn begin(
         &self,
-        place: &Place,
+        permit: &AdmissionPermit,
         new: NewSession,
         renewed: Option<Renewed>,
     ) -> Result<Session<D>, Error> {
@@ -325,7 +325,7 @@ impl<D: SessionData> Tiers<D> {
             was.is_none() || was != new.user
         });
         let tiers = self.clone();
-        self.write(place, async move |shared: Arc<Shared<D>>| {
+        self.write(permit, async move |shared: Arc<Shared<D>>| {
             let (id, user, replaces) = (new.id, new.user, new.replaces);
             let revoked = match shared.store.create(new, limit).await? {
                 Created::Yes { revoked } => revoked,
@@ -360,7 +360,7 @@ impl<D: SessionData> Tiers<D> {
             if !revoked.is_empty() {
                 shared.bury_all(revoked, Reason::Limit).await;
             }
-            shared.land_written(id, tiers, Shown::Nothing).await
+            shared.land_written(id, tiers, Presented::Nothing).await
         })
         .await
     }

@@ -4,21 +4,24 @@
 //! |---|---|
 //! | `mod.rs` | what the tiers are made of, and how they end |
 //! | `start.rs` | how they are opened |
-//! | `read.rs` | how a session is found that is hot; how what was found is judged, and confirmed |
-//! | `below.rs` | how one is found that is not hot |
+//! | `credential.rs` | what a caller shows to find a session |
+//! | `lookup.rs` | how a hot session is found, and how strictness confirms it |
+//! | `hot_entries.rs` | which hot entries may be served, and how they are renewed in time |
+//! | `verdict.rs` | whether an entry may be served for what the caller presented |
+//! | `pending.rs` | how a session is found that is not hot |
 //! | `load.rs` | how a session that is not hot is brought there |
-//! | `pipeline.rs` | how Redis is asked for those that are asked for at the same time |
+//! | `warm_loader.rs` | how sessions are loaded from Redis, in pipelines |
 //! | `answers.rs` | whether the database answers loads |
-//! | `asking.rs` | how the database is asked for a caller who may go away |
-//! | `reads.rs` | how the database is asked for many of them by one statement |
-//! | `gather.rs` | how those who come while it is busy share the next |
-//! | `fills.rs` | how the warm tier is filled with them |
-//! | `places.rs` | how many requests may wait, and for how long |
+//! | `detached.rs` | how a store operation goes on after its caller was cancelled |
+//! | `cold_loader.rs` | how sessions are loaded from the database |
+//! | `batcher.rs` | how loads that come while it is busy share a statement |
+//! | `backfill.rs` | how loaded sessions are written to the warm tier |
+//! | `admission.rs` | how many requests may wait, and for how long |
 //! | `login.rs` | how sessions begin, and go on under another name |
 //! | `upgrade.rs` | how a login takes a guest's place, and what becomes of one that is sent twice |
 //! | `warm_up.rs` | how many are loaded before anybody asks for them |
 //! | `update.rs` | how what a session holds is changed |
-//! | `turns.rs` | how those who change one session at once go one after the other |
+//! | `key_lock.rs` | how changes of one session go one after the other |
 //! | `refresh.rs` | how refresh tokens are traded, once each |
 //! | `revoke.rs` | how sessions are revoked |
 //! | `list.rs` | how a user's sessions are listed, page by page |
@@ -26,28 +29,31 @@
 //! | `stats.rs` | how much each tier holds |
 //! | `write.rs` | how the caches come to know what was written |
 
+mod admission;
 mod answers;
-mod asking;
-mod below;
-mod fills;
-mod gather;
+mod backfill;
+mod batcher;
+mod cold_loader;
+mod credential;
+mod detached;
+mod hot_entries;
 mod inspect;
+mod key_lock;
 mod list;
 mod load;
 mod login;
-mod pipeline;
-mod places;
+mod lookup;
+mod pending;
 #[cfg(test)]
 mod races;
-mod read;
-mod reads;
 mod refresh;
 mod revoke;
 mod start;
 mod stats;
-mod turns;
 mod update;
 mod upgrade;
+mod verdict;
+mod warm_loader;
 mod warm_up;
 mod write;
 
@@ -62,15 +68,16 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use below::Below;
+pub use credential::{Credential, ForeignKeys};
 pub use inspect::{Inspection, WarmCopy};
 pub use list::{Listed, ListedPage};
 pub use login::{Issued, Login};
-pub(crate) use read::Shown;
-pub use read::{Credential, ForeignKeys, Lookup};
+pub use lookup::Lookup;
+pub use pending::PendingLookup;
 pub use revoke::Receipt;
 pub use start::{StartError, TiersBuilder};
 pub use stats::Stats;
+pub(crate) use verdict::Presented;
 pub use warm_up::{WarmUp, WarmedUp};
 
 use crate::clock::{Clock, Now};
@@ -86,14 +93,14 @@ use crate::single_flight::SingleFlight;
 use crate::touch::Touch;
 use crate::warm::Warm;
 
-use fills::Fill;
+use backfill::Fill;
+use cold_loader::ColdLoader;
+use key_lock::KeyLocks;
 use load::{From, Loaded};
-use pipeline::Pipeline;
-use reads::Reads;
-use turns::Turns;
+use warm_loader::WarmLoader;
 
 /// How often a change is tried against others' changes of the same session. Each time one of those
-/// who try succeeds; but it need not be fair, and there is one who tries per node, see [`Turns`].
+/// who try succeeds; but it need not be fair, and there is one who tries per node, see [`KeyLocks`].
 const ATTEMPTS: u32 = 64;
 
 /// Sessions in three tiers: hot in the process, warm in Redis, cold in SQL.
@@ -156,19 +163,19 @@ pub(crate) struct Shared<D: SessionData> {
     pub(crate) metrics: Metrics,
     loads: SingleFlight<(Key, From), Loaded<D>>,
     /// Questions to the warm tier.
-    pipeline: Pipeline<D>,
-    pub(crate) reads: Reads,
+    warm_loader: WarmLoader<D>,
+    pub(crate) cold_loader: ColdLoader,
     /// Microseconds that the last load from the database took.
     load_took: AtomicU32,
     /// What is to be kept in the warm tier.
-    fills: mpsc::Sender<Fill>,
+    backfill: mpsc::Sender<Fill>,
     /// For requests that wait for something outside of the process.
-    places: Arc<Semaphore>,
+    admission: Arc<Semaphore>,
     /// What happened to sessions.
     pub(crate) events: Events,
     /// Uses of sessions, to be noted in the database.
     pub(crate) touches: mpsc::Sender<Touch>,
-    turns: Turns,
+    key_locks: KeyLocks,
     /// The store told of changes since the last poll began.
     pub(crate) told: Notify,
     /// Whether the database answered the last poll, but does not vouch for its history.

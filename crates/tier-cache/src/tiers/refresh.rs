@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use session_core::{KeyHash, Mark, Salt, Token, TokenKind};
 
+use super::admission::AdmissionPermit;
 use super::login::prolonged;
-use super::places::Place;
-use super::read::Shown;
+use super::verdict::Presented;
 use super::{ATTEMPTS, Issued, Shared, Tiers};
 use crate::cold::{Change, ColdStore, Rotation, Row};
 use crate::data::SessionData;
@@ -85,7 +85,7 @@ impl<D: SessionData> Tiers<D> {
         }
         let hash = keys.hash(token);
         let shared = self.shared();
-        let place = shared.place_to_write()?;
+        let permit = shared.admit_write()?;
         for _ in 0..ATTEMPTS {
             let row = self.row(token.id()).await?;
             let now = shared.clock.now().wall;
@@ -104,14 +104,14 @@ impl<D: SessionData> Tiers<D> {
                 _ if self.may_be_newer_than_a_backup(hash, &row).await? => {
                     return Err(Refusal::Unknown.into());
                 }
-                _ => return Err(self.reused(&place, token, &row).await?),
+                _ => return Err(self.reused(&permit, token, &row).await?),
             };
             if !admits(&self.as_read(&row)) {
                 return Ok(None);
             }
             if let Some(pair) = replayed {
                 let traded = Traded::of(self, pair);
-                return Ok(Some(self.answer(&place, token, traded).await?));
+                return Ok(Some(self.answer(&permit, token, traded).await?));
             }
             let salt = Salt::random();
             let traded = Traded::new(self, token, salt);
@@ -128,8 +128,8 @@ impl<D: SessionData> Tiers<D> {
                 }),
                 ..Change::default()
             };
-            let shown = Shown::Refresh(traded.hashes.1);
-            let changed = self.change(&place, token.id(), row.head.version, shown, change);
+            let presented = Presented::Refresh(traded.hashes.1);
+            let changed = self.change(&permit, token.id(), row.head.version, presented, change);
             if let Some(session) = changed.await? {
                 shared.events.tell(Event::Refreshed {
                     session: token.id(),
@@ -144,15 +144,15 @@ impl<D: SessionData> Tiers<D> {
     /// What was traded for the token a moment ago, by another request or on another node.
     async fn answer(
         &self,
-        place: &Place,
+        permit: &AdmissionPermit,
         token: &Token,
         traded: Traded,
     ) -> Result<Issued<D>, Error> {
         let (tiers, id) = (self.clone(), token.id());
-        let shown = Shown::Refresh(traded.hashes.1);
+        let presented = Presented::Refresh(traded.hashes.1);
         let session = self
-            .write(place, async move |shared: Arc<Shared<D>>| {
-                shared.land_written(id, tiers, shown).await
+            .write(permit, async move |shared: Arc<Shared<D>>| {
+                shared.land_written(id, tiers, presented).await
             })
             .await?;
         self.shared().metrics.refresh_replays.increment(1);
@@ -168,7 +168,12 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let (now, generation) = (shared.clock.now(), shared.hot.generation());
         let entry = Entry::cold(row.clone(), now, generation, &shared.hot);
-        Session::new(self.clone(), Arc::new(entry), Tier::Cold, Shown::Nothing)
+        Session::new(
+            self.clone(),
+            Arc::new(entry),
+            Tier::Cold,
+            Presented::Nothing,
+        )
     }
 
     /// Whether a token that is not the session's may be newer than the row, which came from a backup. It is
@@ -182,7 +187,7 @@ impl<D: SessionData> Tiers<D> {
         }
         let ask =
             async move |store: Arc<dyn ColdStore>| store.changes(Mark::new(i64::MAX), 1).await;
-        let now = self.shared().ask(ask).await?;
+        let now = self.shared().run_detached(ask).await?;
         let refreshed = row.rotation.map_or(row.body.created_at, |last| last.at);
         // Where it has moved, a lineage is about to begin.
         let before = now.moved.is_some() || now.begun.is_some_and(|begun| refreshed < begun);
@@ -196,13 +201,18 @@ impl<D: SessionData> Tiers<D> {
     }
 
     /// Ends the session of a token that was traded in before.
-    async fn reused(&self, place: &Place, token: &Token, row: &Row) -> Result<Error, Error> {
+    async fn reused(
+        &self,
+        permit: &AdmissionPermit,
+        token: &Token,
+        row: &Row,
+    ) -> Result<Error, Error> {
         let session = token.id();
         self.shared().events.tell(Event::ReuseDetected {
             session,
             user: row.head.user.as_ref().map(|user| user.id),
         });
-        self.revoke_from(place, session, Reason::Reuse).await?;
+        self.revoke_from(permit, session, Reason::Reuse).await?;
         Ok(Refusal::Reused.into())
     }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use session_core::{Key, SessionId, Version};
 
-use super::places::Place;
+use super::admission::AdmissionPermit;
 use super::{Shared, Tiers};
 use crate::clock::{Clock, Moment};
 use crate::cold::Scope;
@@ -92,17 +92,17 @@ impl<D: SessionData> Tiers<D> {
     /// As [`revoke`](Self::revoke).
     #[tracing::instrument(level = "debug", name = "session.revoke", skip_all, fields(session = %id))]
     pub async fn revoke_for(&self, id: SessionId, reason: Reason) -> Result<Receipt, Error> {
-        let place = self.shared().place_to_write()?;
-        self.revoke_from(&place, id, reason).await
+        let permit = self.shared().admit_write()?;
+        self.revoke_from(&permit, id, reason).await
     }
 
     pub(super) async fn revoke_from(
         &self,
-        place: &Place,
+        permit: &AdmissionPermit,
         id: SessionId,
         reason: Reason,
     ) -> Result<Receipt, Error> {
-        self.write(place, async move |shared: Arc<Shared<D>>| {
+        self.write(permit, async move |shared: Arc<Shared<D>>| {
             let revoked = shared.store.revoke(id, shared.clock.now().wall).await;
             let was_active = revoked.inspect_err(|error| {
                 tracing::warn!(%error, session = %id, ?reason, "a session could not be revoked");
@@ -136,8 +136,8 @@ impl<D: SessionData> Tiers<D> {
     pub async fn revoke_all(&self, scope: Scope) -> Result<Receipt, Error> {
         /// Sessions in a transaction, so that none locks many for long.
         const BATCH: u32 = 500;
-        let place = self.shared().place_to_write()?;
-        self.write(&place, async move |shared: Arc<Shared<D>>| {
+        let permit = self.shared().admit_write()?;
+        self.write(&permit, async move |shared: Arc<Shared<D>>| {
             let mut revoked = 0;
             loop {
                 let now = shared.clock.now().wall;

@@ -8,10 +8,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pipeline::Pipeline;
-use super::reads::Reads;
-use super::turns::Turns;
-use super::{Owned, Shared, Tiers, fills};
+use super::cold_loader::ColdLoader;
+use super::key_lock::KeyLocks;
+use super::warm_loader::WarmLoader;
+use super::{Owned, Shared, Tiers, backfill};
 use crate::advice::{self, Advice};
 use crate::clock::{Clock, Moment};
 use crate::cold::ColdStore;
@@ -124,10 +124,10 @@ impl<D: SessionData> TiersBuilder<D> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let (touches, told) = touch::channel();
-        let (fills, left) = fills::channel();
+        let (fills, queued) = backfill::channel();
         let (on, of) = (Arc::clone(&store), warm.clone());
         let meter = &metrics.meter;
-        let reads = Reads::together(on, of, &self.config.cold, meter, &tasks);
+        let cold_loader = ColdLoader::batched(on, of, &self.config.cold, meter, &tasks);
         let waiting = self.config.cold.max_waiting;
         let begins = match store.begins_in_turn() {
             true => Spawn::Inline,
@@ -136,25 +136,25 @@ impl<D: SessionData> TiersBuilder<D> {
         let shared = Arc::new(Shared {
             hot: Hot::new(&self.config.hot),
             warm,
-            reads,
+            cold_loader,
             load_took: AtomicU32::new(0),
             forged: AtomicU64::new(0),
             store,
             fence: Fence::new(),
-            pipeline: Pipeline::new(
+            warm_loader: WarmLoader::new(
                 SingleFlight::new(waiting, Spawn::Inline, tasks.clone(), Handle::current()),
                 self.config.warm.holds,
             ),
             loads: SingleFlight::new(waiting, begins, tasks.clone(), Handle::current()),
-            fills,
-            places: Arc::new(Semaphore::new(waiting)),
+            backfill: fills,
+            admission: Arc::new(Semaphore::new(waiting)),
             clock: self.clock.unwrap_or_else(Clock::system),
             keys,
             config: self.config,
             metrics,
             events: Events::new(),
             touches,
-            turns: Turns::default(),
+            key_locks: KeyLocks::default(),
             told: Notify::new(),
             poll_ended: Notify::new(),
             doubted: AtomicBool::new(false),
@@ -171,7 +171,7 @@ impl<D: SessionData> TiersBuilder<D> {
         tasks.spawn(feed.run(stop.clone()));
         tasks.spawn(Arc::clone(&shared).hear_store(stop.clone()));
         tasks.spawn(touch::run(Arc::clone(&shared), told, stop.clone()));
-        tasks.spawn(fills::run(Arc::clone(&shared), left, stop.clone()));
+        tasks.spawn(backfill::run(Arc::clone(&shared), queued, stop.clone()));
         tasks.spawn(prune::run(Arc::clone(&shared), stop.clone()));
         tasks.spawn(Arc::clone(&shared).listen(stop.clone()));
         if let Some(warm) = &shared.warm {

@@ -39,7 +39,7 @@ impl<D: SessionData> Tiers<D> {
         let shared = self.shared();
         let at = shared.clock.now().wall;
         let count = async move |store: Arc<dyn ColdStore>| store.stats(at).await;
-        let store = shared.ask(count).await?;
+        let store = shared.run_detached(count).await?;
         let warm = match &shared.warm {
             Some(warm) => warm.stats().await,
             None => None,

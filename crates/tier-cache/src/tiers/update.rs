@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use session_core::{DataError, Head, Key, SessionId, Version};
 
+use super::admission::AdmissionPermit;
 use super::load::From;
 use super::login::bounded_text;
-use super::places::Place;
-use super::read::Shown;
+use super::verdict::Presented;
 use super::{ATTEMPTS, Shared, Tiers};
 use crate::cold::{Change, Row};
 use crate::data::{self, SessionData};
@@ -60,15 +60,15 @@ impl<D: SessionData> Tiers<D> {
         mut changed: impl FnMut(Result<&D, DataError>) -> Result<D, Error>,
     ) -> Result<Session<D>, Error> {
         let id = session.id();
-        let place = self.shared().place_to_write()?;
-        let _turn = self.shared().turns.take(id).await?;
+        let permit = self.shared().admit_write()?;
+        let _guard = self.shared().key_locks.lock(id).await?;
         let mut body = session.body_ref();
         let mut version = session.version();
         for _ in 0..ATTEMPTS {
             let (stored, at) = match body.take() {
                 Some(body) => (body, version),
                 None => {
-                    let newest = self.reread(Key::Id(id), session.shown()).await?;
+                    let newest = self.reread(Key::Id(id), session.presented()).await?;
                     let newest = match newest.body_ref() {
                         Some(body) => body,
                         None => self.whole(id, newest.version()).await?,
@@ -83,7 +83,10 @@ impl<D: SessionData> Tiers<D> {
                 data: Some(data::write(&data, self.config().session.max_data.as_u64())?),
                 ..Change::default()
             };
-            if let Some(session) = self.change(&place, id, at, session.shown(), change).await? {
+            if let Some(session) = self
+                .change(&permit, id, at, session.presented(), change)
+                .await?
+            {
                 return Ok(session);
             }
         }
@@ -108,8 +111,8 @@ impl<D: SessionData> Tiers<D> {
         name: &str,
         may: impl Fn(&Row) -> bool,
     ) -> Result<Session<D>, Error> {
-        let place = self.shared().place_to_write()?;
-        let _turn = self.shared().turns.take(id).await?;
+        let permit = self.shared().admit_write()?;
+        let _guard = self.shared().key_locks.lock(id).await?;
         for _ in 0..ATTEMPTS {
             let row = self.row(id).await?;
             if !may(&row) {
@@ -119,7 +122,7 @@ impl<D: SessionData> Tiers<D> {
                 label: Some(bounded_text(name.into())),
                 ..Change::default()
             };
-            let changed = self.change(&place, id, row.head.version, Shown::Nothing, change);
+            let changed = self.change(&permit, id, row.head.version, Presented::Nothing, change);
             if let Some(session) = changed.await? {
                 return Ok(session);
             }
@@ -141,12 +144,12 @@ impl<D: SessionData> Tiers<D> {
             let found = match attempt {
                 // What was under way already, or comes from a copy of the database, may be older.
                 0 => {
-                    let (flight, _) = self.shared().flight(key, From::Cold);
-                    let landed = flight.result().await;
+                    let (load, _) = self.shared().shared_load(key, From::Cold);
+                    let landed = load.result().await;
                     let landed = landed.unwrap_or_else(|| Err(self.shared().too_late()))?;
-                    self.judge(landed, Shown::Nothing).ok()
+                    self.judge(landed, Presented::Nothing).ok()
                 }
-                _ => Some(self.reread(key, Shown::Nothing).await?),
+                _ => Some(self.reread(key, Presented::Nothing).await?),
             };
             if let Some(body) = found.and_then(|session| session.body_ref())
                 && body.version() >= version
@@ -160,18 +163,18 @@ impl<D: SessionData> Tiers<D> {
     /// Makes a change if the session is still at `version`; `None` if it is not.
     pub(super) async fn change(
         &self,
-        place: &Place,
+        permit: &AdmissionPermit,
         id: SessionId,
         version: Version,
-        shown: Shown,
+        presented: Presented,
         change: Change,
     ) -> Result<Option<Session<D>>, Error> {
         let tiers = self.clone();
-        self.write(place, async move |shared: Arc<Shared<D>>| {
+        self.write(permit, async move |shared: Arc<Shared<D>>| {
             if !shared.store.update(id, version, change).await? {
                 return Ok(None);
             }
-            shared.land_written(id, tiers, shown).await.map(Some)
+            shared.land_written(id, tiers, presented).await.map(Some)
         })
         .await
     }

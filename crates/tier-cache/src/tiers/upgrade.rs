@@ -117,10 +117,10 @@ impl<D: SessionData> Tiers<D> {
         let id = SessionId::random();
         let minted = Minted::new(self, id);
         let new = self.new_session(id, login.clone(), minted.hashes)?;
-        let place = self.shared().place_to_write()?;
+        let permit = self.shared().admit_write()?;
         let allowed = self.config().session.max_data.as_u64();
         let new = taking_over(new, &login, first, allowed);
-        let session = self.begin(&place, new, None).await?;
+        let session = self.begin(&permit, new, None).await?;
         Ok(minted.issued(session))
     }
 
@@ -160,7 +160,7 @@ impl<D: SessionData> Tiers<D> {
 
     async fn any_row(&self, id: SessionId) -> Result<Option<Row>, Error> {
         let load = async move |store: Arc<dyn ColdStore>| store.load(Key::Id(id)).await;
-        Ok(self.shared().ask(load).await?)
+        Ok(self.shared().run_detached(load).await?)
     }
 
     /// The name of the session that a login of this user puts in the place of another. All nodes

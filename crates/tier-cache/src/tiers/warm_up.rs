@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use session_core::{Key, SessionId, Standing};
 use tokio::time::{Instant, sleep_until};
 
-use super::fills::Fill;
+use super::backfill::Fill;
 use super::load::{fill, keep};
 use super::{Shared, Tiers};
 use crate::cold::ColdStore;
@@ -99,7 +99,7 @@ impl<D: SessionData> Tiers<D> {
             Which::Recent(most) => {
                 let now = shared.clock.now().wall;
                 let recent = async move |store: Arc<dyn ColdStore>| store.recent(now, most).await;
-                shared.ask(recent).await?.into()
+                shared.run_detached(recent).await?.into()
             }
         };
         let step = shared
@@ -133,7 +133,7 @@ impl<D: SessionData> Shared<D> {
     async fn bring(&self, keys: Vec<Key>) -> Result<u64, Error> {
         let generation = self.hot.generation();
         let load = async move |store: Arc<dyn ColdStore>| store.load_many(keys).await;
-        let mut rows = self.ask(load).await?;
+        let mut rows = self.run_detached(load).await?;
         let now = self.clock.now();
         for row in &rows {
             self.fence.saw(row.lineage, row.head.as_of);

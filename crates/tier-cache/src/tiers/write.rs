@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use session_core::{Head, Key, KeyHash, SessionId, Standing, UserId, Version};
 
+use super::admission::AdmissionPermit;
+use super::cold_loader::left_alone;
 use super::load::warm_record;
-use super::places::Place;
-use super::read::{Shown, Verdict, verdict};
-use super::reads::left_alone;
+use super::verdict::{Presented, Verdict, verdict};
 use super::{Shared, Tiers};
 use crate::clock::Now;
 use crate::cold::{Changed, Row};
@@ -21,13 +21,13 @@ use crate::data::SessionData;
 use crate::error::{Error, Refusal};
 use crate::hot::Entry;
 use crate::session::{Session, Tier};
-use crate::warm::{Term, WarmRecord};
+use crate::warm::{RecordTtl, WarmRecord};
 
 impl<D: SessionData> Tiers<D> {
     /// Drives a write to its end even if the caller goes away.
     pub(super) async fn write<T, F>(
         &self,
-        place: &Place,
+        permit: &AdmissionPermit,
         work: impl FnOnce(Arc<Shared<D>>) -> F,
     ) -> Result<T, Error>
     where
@@ -38,13 +38,13 @@ impl<D: SessionData> Tiers<D> {
         if shared.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        let circuit = shared.reads.circuit();
+        let circuit = shared.cold_loader.circuit();
         if !circuit.may_ask() {
             return Err(left_alone().into());
         }
-        let (work, place) = (work(Arc::clone(shared)), place.clone());
+        let (work, permit) = (work(Arc::clone(shared)), permit.clone());
         let work = async move {
-            let _place = place;
+            let _permit = permit;
             work.await
         };
         match shared.tasks.spawn(work).await {
@@ -63,7 +63,7 @@ impl<D: SessionData> Shared<D> {
         self: &Arc<Self>,
         id: SessionId,
         tiers: Tiers<D>,
-        shown: Shown,
+        presented: Presented,
     ) -> Result<Session<D>, Error> {
         let generation = self.hot.generation();
         let Some(row) = self.store.load(Key::Id(id)).await? else {
@@ -77,8 +77,8 @@ impl<D: SessionData> Shared<D> {
         // written.
         self.hot
             .insert(Arc::clone(&entry), |head| self.admits(head));
-        match verdict(&entry, Shown::Nothing, now) {
-            Verdict::Accepted => Ok(Session::new(tiers, entry, Tier::Cold, shown)),
+        match verdict(&entry, Presented::Nothing, now) {
+            Verdict::Accepted => Ok(Session::new(tiers, entry, Tier::Cold, presented)),
             refused => Err(refused.into_refusal().into()),
         }
     }
@@ -135,7 +135,7 @@ impl<D: SessionData> Shared<D> {
         };
         let keys: Vec<KeyHash> = row.head.foreign_keys().collect();
         let config = &self.config.warm;
-        let term = Term::begin(row.head.expires_at, now.wall, config);
+        let term = RecordTtl::from_now(row.head.expires_at, now.wall, config);
         let (record, ttl) = match (row.head.standing(now.wall), term) {
             (Standing::Valid, Some(term)) => (warm_record(row, config.holds, term.ends), term.ttl),
             (_, Some(term)) => (tombstone(row), term.ttl),

@@ -2,7 +2,7 @@
 use session_core::KeyHash;
 use session_core::{Head, Mark, SessionId, Version};
 
-use super::term::Ends;
+use super::ttl::ExpiryHint;
 use crate::cold::RawBody;
 
 /// What the warm tier holds of a session.
@@ -19,7 +19,7 @@ pub(crate) enum WarmRecord {
         /// The rest.
         body: Option<RawBody>,
         /// When Redis drops it.
-        ends: Ends,
+        ends: ExpiryHint,
     },
     /// The session was revoked or deleted.
     Tombstone {

@@ -37,7 +37,7 @@
 
 mod content;
 mod finding;
-mod term;
+mod ttl;
 
 #[cfg(feature = "redis")]
 mod broken;
@@ -71,6 +71,6 @@ pub use self::finding::{Unreadable, WarmFound, WarmKind, WarmPlace, WarmStats};
 pub(crate) use self::record::{Place, decode, encode, seal};
 #[cfg(feature = "redis")]
 pub(crate) use self::record::{ordered, unordered};
-pub(crate) use self::term::{Ends, Term};
 #[cfg(feature = "redis")]
 pub(crate) use self::tier::Warm;
+pub(crate) use self::ttl::{ExpiryHint, RecordTtl};

@@ -22,7 +22,7 @@ use session_core::{
 };
 
 use super::content::WarmRecord;
-use super::term::Ends;
+use super::ttl::ExpiryHint;
 use crate::cold::RawBody;
 
 const FORMAT: u8 = 1;
@@ -109,10 +109,10 @@ pub(crate) fn encode(
     let (version, as_of) = record.stamp();
     let (kind, ends) = match record {
         WarmRecord::Session { body, ends, .. } => (if body.is_some() { FULL } else { HEAD }, *ends),
-        WarmRecord::Tombstone { .. } => (TOMBSTONE, Ends::WITH_SESSION),
+        WarmRecord::Tombstone { .. } => (TOMBSTONE, ExpiryHint::WITH_SESSION),
     };
     let mut bytes = Vec::with_capacity(256);
-    bytes.extend_from_slice(&[epoch(lineage), kind << Ends::BITS | ends.bits()]);
+    bytes.extend_from_slice(&[epoch(lineage), kind << ExpiryHint::BITS | ends.bits()]);
     bytes.extend_from_slice(&ordered(version.get()));
     bytes.extend_from_slice(&ordered(as_of.get()));
     if let Place::Foreign(_) = place {
@@ -156,8 +156,8 @@ pub(crate) fn decode(
             (SessionId::from_bytes(*id), payload)
         }
     };
-    let kind = preamble[1] >> Ends::BITS;
-    let ends = Ends::from_bits(preamble[1] & ((1 << Ends::BITS) - 1));
+    let kind = preamble[1] >> ExpiryHint::BITS;
+    let ends = ExpiryHint::from_bits(preamble[1] & ((1 << ExpiryHint::BITS) - 1));
     let (record, rest) = match kind {
         HEAD | FULL => {
             let (head, rest) = postcard::take_from_bytes::<PlainHead<'_>>(payload).ok()?;

@@ -25,10 +25,10 @@ use tokio_util::task::TaskTracker;
 
 use self::broken::Rule;
 use self::database::{Database, SESSION};
-use super::pipeline::Pipeline;
-use super::reads::Reads;
-use super::turns::Turns;
-use super::{Owned, Shared, Shown, Tiers, fills};
+use super::cold_loader::ColdLoader;
+use super::key_lock::KeyLocks;
+use super::warm_loader::WarmLoader;
+use super::{Owned, Presented, Shared, Tiers, backfill};
 use crate::clock::{Clock, Moment, Now};
 use crate::config::{Holds, TierConfig};
 use crate::events::Events;
@@ -125,18 +125,18 @@ impl World {
         let shared = Shared {
             hot: Hot::new(&config.hot),
             warm: None,
-            reads: Reads::alone(Arc::clone(&database) as _),
+            cold_loader: ColdLoader::unbatched(Arc::clone(&database) as _),
             load_took: AtomicU32::new(0),
             forged: AtomicU64::new(0),
             store: Arc::clone(&database) as _,
             fence: Fence::new(),
-            pipeline: Pipeline::new(
+            warm_loader: WarmLoader::new(
                 SingleFlight::new(1, Spawn::Inline, tasks.clone(), RUNTIME.handle().clone()),
                 Holds::Head,
             ),
             loads: SingleFlight::new(1, Spawn::Inline, tasks.clone(), RUNTIME.handle().clone()),
-            fills: fills::channel().0,
-            places: Arc::new(Semaphore::new(1)),
+            backfill: backfill::channel().0,
+            admission: Arc::new(Semaphore::new(1)),
             clock,
             keys: keys.clone(),
             config,
@@ -148,7 +148,7 @@ impl World {
             doubted: AtomicBool::new(false),
             events: Events::new(),
             touches: touch::channel().0,
-            turns: Turns::default(),
+            key_locks: KeyLocks::default(),
             tasks,
             stop: stop.clone(),
         };
@@ -187,7 +187,7 @@ impl World {
                 _ => now(super::load::replica(shared, key)),
             };
             let asked = self.now().moment;
-            if landed.is_some_and(|landed| self.tiers.judge(landed, Shown::Nothing).is_ok()) {
+            if landed.is_some_and(|landed| self.tiers.judge(landed, Presented::Nothing).is_ok()) {
                 self.served(asked);
             }
             return;
@@ -211,7 +211,7 @@ impl World {
         let served = if self.broken(Rule::AskAtCollection) {
             broken::collect_unasked(shared, &landed)
         } else {
-            self.tiers.judge(landed, Shown::Nothing).is_ok()
+            self.tiers.judge(landed, Presented::Nothing).is_ok()
         };
         if served {
             self.served(asked);

@@ -73,7 +73,7 @@ fn body() -> impl Strategy<Value = RawBody> {
 
 fn record() -> impl Strategy<Value = WarmRecord> {
     prop_oneof![
-        4 => (head(), option::of(body()), (0..1_u8 << Ends::BITS).prop_map(Ends::from_bits))
+        4 => (head(), option::of(body()), (0..1_u8 << ExpiryHint::BITS).prop_map(ExpiryHint::from_bits))
             .prop_map(|(head, body, ends)| WarmRecord::Session { head, body, ends }),
         1 => head().prop_map(|head| WarmRecord::Tombstone {
             id: head.id,
@@ -133,7 +133,7 @@ proptest! {
         let place = Place::Session(SessionId::random());
         let key = place.key(PREFIX);
         decode(&bytes, place, &key, LINEAGE, &keys);
-        bytes.splice(0..0, [epoch(LINEAGE), FULL << Ends::BITS]);
+        bytes.splice(0..0, [epoch(LINEAGE), FULL << ExpiryHint::BITS]);
         bytes.extend_from_slice(&[0; SEAL]);
         decode(&resealed(bytes, &key, &keys), place, &key, LINEAGE, &keys);
     }
@@ -186,7 +186,7 @@ fn formats_kinds_and_tails_that_we_do_not_know_are_refused_though_sealed() {
     // A head or a full record without a payload is as bad as an unknown kind.
     for kind in [0, HEAD, FULL] {
         let mut changed = bytes.clone();
-        changed[1] = kind << Ends::BITS;
+        changed[1] = kind << ExpiryHint::BITS;
         assert_eq!(read(changed), None);
     }
     let mut longer = bytes.clone();
@@ -212,7 +212,7 @@ fn a_record_larger_than_a_session_can_be_is_refused() {
                 created_at: Timestamp::from_unix_millis(0),
                 data: "x".repeat(data).into(),
             }),
-            ends: Ends::WITH_SESSION,
+            ends: ExpiryHint::WITH_SESSION,
         };
         let bytes = encode(&record, place, &key, LINEAGE, &keys);
         decode(&bytes, place, &key, LINEAGE, &keys).is_some()

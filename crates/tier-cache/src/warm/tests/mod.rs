@@ -180,7 +180,7 @@ fn session(id: SessionId, version: i64, as_of: i64) -> WarmRecord {
     WarmRecord::Session {
         head: head(id, version, as_of),
         body: None,
-        ends: Ends::WITH_SESSION,
+        ends: ExpiryHint::WITH_SESSION,
     }
 }
 

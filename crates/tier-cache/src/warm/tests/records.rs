@@ -57,7 +57,7 @@ async fn of_two_records_of_one_version_and_mark_the_later_stays() {
             created_at: Timestamp::from_unix_millis(1),
             data: r#"{"cart":[1,2]}"#.into(),
         }),
-        ends: Ends::from_bits(63),
+        ends: ExpiryHint::from_bits(63),
     };
     node.warm.fill(&whole, LINEAGE, HOUR).await;
     assert_eq!(node.get(id).await, Some(whole));
@@ -110,7 +110,7 @@ async fn a_foreign_key_leads_to_a_copy_that_ends_with_the_session() {
         WarmRecord::Session {
             head,
             body: None,
-            ends: Ends::WITH_SESSION,
+            ends: ExpiryHint::WITH_SESSION,
         }
     };
 

@@ -1,4 +1,5 @@
-//! Filling the warm tier with what the cold one gave, behind the requests' backs.
+//! Backfill: a task writes what was loaded from the database to the warm tier, so that no request waits
+//! for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::Shared;
 use crate::data::SessionData;
 use crate::warm::{Warm, WarmRecord};
 
-/// What is to be kept in the warm tier, and for how long.
+/// A record for the warm tier, and its time to live.
 pub(crate) struct Fill {
     pub(super) record: WarmRecord,
     pub(super) lineage: Lineage,
@@ -25,21 +26,21 @@ impl Fill {
     }
 }
 
-/// Where fills are left. What finds no room is left out: the session is loaded once more than it
-/// need be.
+/// Creates the queue of the task. A record that finds the queue full is dropped; its session is loaded
+/// from the database once more.
 pub(super) fn channel() -> (mpsc::Sender<Fill>, mpsc::Receiver<Fill>) {
-    /// As many as a storm of loads leaves while Redis takes its time.
+    /// Enough for a burst of loads while Redis is slow.
     const WAITING: usize = 16_384;
     mpsc::channel(WAITING)
 }
 
-/// Fills until `stop`; what is left then is left out.
+/// Writes records until `stop`. Records that are queued then are dropped.
 pub(super) async fn run<D: SessionData>(
     shared: Arc<Shared<D>>,
     mut left: mpsc::Receiver<Fill>,
     stop: CancellationToken,
 ) {
-    /// Sent at once, in one pipeline; the answers are waited for together.
+    /// The number of records in one pipeline.
     const PIPELINED: usize = 256;
     let Some(warm) = &shared.warm else { return };
     let mut fills = Vec::with_capacity(PIPELINED);

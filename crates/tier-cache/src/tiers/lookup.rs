@@ -1,17 +1,17 @@
-//! How a session is found: hot with no I/O, else [below](super::below).
+//! How a session is found: in the hot tier without I/O, else by a [pending lookup](super::pending).
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use session_core::{
-    ForeignToken, Key, KeyHash, SessionId, Standing, Stem, Token, TokenKeys, TokenKind,
-    WrittenToken,
+    ForeignToken, Key, KeyHash, SessionId, Standing, Stem, TokenKind, WrittenToken,
 };
 
-use super::below::{Below, Wanted};
-use super::load::{From, Landed};
+use super::credential::{Credential, ForeignKeys};
+use super::load::Landed;
+use super::pending::{LookupRequest, PendingLookup};
+use super::verdict::{Presented, Verdict, verdict};
 use super::{Shared, Tiers};
 use crate::clock::{Moment, Now};
 use crate::cold::ColdStore;
@@ -19,129 +19,31 @@ use crate::config::{Promotion, Strictness};
 use crate::data::SessionData;
 use crate::error::Refusal;
 use crate::events::Event;
-use crate::hot::{Entry, Hot};
+use crate::hot::Entry;
 use crate::session::{Session, Tier};
 
-/// What a session is asked for with.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// A token that we minted. It proves itself: its MAC is checked before any tier below the
-    /// hot one is asked, and its secret against the session.
-    Token(Token),
-    /// A key that the caller vouches for: an id out of a trusted place, or the `jti` of a token
-    /// whose signature the caller has checked.
-    Key(Key),
-    /// Someone else's token, where several roots are accepted: see [`foreign`](Self::foreign).
-    Foreign(ForeignKeys),
-}
-
-/// What someone else's token may be stored as, under each root that is accepted.
-#[derive(Clone, Debug)]
-pub struct ForeignKeys(Arc<[Key]>);
-
-impl std::convert::From<Token> for Credential {
-    fn from(token: Token) -> Self {
-        Self::Token(token)
-    }
-}
-
-impl std::convert::From<Key> for Credential {
-    fn from(key: Key) -> Self {
-        Self::Key(key)
-    }
-}
-
-impl std::convert::From<SessionId> for Credential {
-    fn from(id: SessionId) -> Self {
-        Self::Key(Key::Id(id))
-    }
-}
-
-impl Credential {
-    /// Someone else's token, whose signature the caller has checked. The session is found under each
-    /// root that these keys accept, so it survives a [rotation of the root](TokenKeys#rotation-of-the-root).
-    ///
-    /// With one root it is one key. Each further root costs one more lookup where the session is not hot.
-    ///
-    /// ```
-    /// use session_core::{ForeignToken, TokenKeys, TokenKind};
-    /// use tier_cache::Credential;
-    ///
-    /// let (new, old) = (TokenKeys::random(), TokenKeys::random());
-    /// let token = ForeignToken::new("https://login.example", "af0ifjsldkj")?;
-    /// let one = Credential::foreign(&new, TokenKind::Access, &token);
-    /// assert!(matches!(one, Credential::Key(_)));
-    /// let rotated = new.retire_root(old)?;
-    /// let both = Credential::foreign(&rotated, TokenKind::Access, &token);
-    /// assert!(matches!(both, Credential::Foreign(_)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn foreign(keys: &TokenKeys, kind: TokenKind, token: &ForeignToken<'_>) -> Self {
-        let key = match kind {
-            TokenKind::Access => Key::AccessJti,
-            TokenKind::Refresh => Key::Refresh,
-        };
-        let mut hashes = keys.hashes_foreign(kind, token).map(key);
-        match (hashes.next(), hashes.next()) {
-            (Some(only), None) => Self::Key(only),
-            (first, second) => {
-                let first = first.into_iter().chain(second);
-                Self::Foreign(ForeignKeys(first.chain(hashes).collect()))
-            }
-        }
-    }
-
-    /// The session that it names, if it names one.
-    fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Token(token) => Some(token.id()),
-            Self::Key(Key::Id(id)) => Some(*id),
-            Self::Key(_) | Self::Foreign(_) => None,
-        }
-    }
-
-    fn access_token(&self) -> Option<&Token> {
-        match self {
-            Self::Token(token) => (token.kind() == TokenKind::Access).then_some(token),
-            Self::Key(_) | Self::Foreign(_) => None,
-        }
-    }
-}
-
-/// What came of looking for a session without I/O: see [`Tiers::look_up`].
+/// The result of a lookup without I/O: see [`Tiers::look_up`].
 pub enum Lookup<D: SessionData> {
-    /// The session, or why there is none.
-    Here(Result<Session<D>, Refusal>),
-    /// It is not here, or what is here does not say enough; and the credential is not made up.
-    Below(Below<D>),
+    /// The hot tier decided: the session, or the reason of the refusal.
+    Ready(Result<Session<D>, Refusal>),
+    /// The hot tier cannot decide. The token's MAC is checked already.
+    Pending(PendingLookup<D>),
 }
 
 impl<D: SessionData> fmt::Debug for Lookup<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Here(found) => f.debug_tuple("Here").field(found).finish(),
-            Self::Below(below) => f.debug_tuple("Below").field(below).finish(),
+            Self::Ready(found) => f.debug_tuple("Ready").field(found).finish(),
+            Self::Pending(lookup) => f.debug_tuple("Pending").field(lookup).finish(),
         }
     }
 }
 
-/// The same for our own use.
-enum Looked<D: SessionData> {
-    Here(Result<Session<D>, Refusal>),
-    /// What is wanted; and what else the credential may stand for, under other roots.
-    Below(Wanted, Box<[Wanted]>),
-}
-
-/// What a session must hold to be the one that was asked for.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(test, derive(PartialEq))]
-pub(crate) enum Shown {
-    /// Found by its id alone.
-    Nothing,
-    Access(KeyHash),
-    Refresh(KeyHash),
-    /// A token that it had, and has no longer.
-    Replaced,
+/// What the hot tier said of a credential.
+enum HotLookup<D: SessionData> {
+    Decided(Result<Session<D>, Refusal>),
+    /// Nothing that decides: the request, and those under the other roots that are accepted.
+    Undecided(LookupRequest, Box<[LookupRequest]>),
 }
 
 impl<D: SessionData> Tiers<D> {
@@ -171,17 +73,17 @@ impl<D: SessionData> Tiers<D> {
     ) -> Result<Session<D>, Refusal> {
         let credential = credential.into();
         let looked = match strictness {
-            Strictness::Row => match self.shared().genuine(&credential) {
-                Ok(()) => below(self.shared().wanted(&credential), &credential),
-                Err(forged) => Looked::Here(Err(forged)),
+            Strictness::Row => match self.shared().verify_mac(&credential) {
+                Ok(()) => undecided(self.shared().request(&credential), &credential),
+                Err(forged) => HotLookup::Decided(Err(forged)),
             },
             Strictness::Trust | Strictness::Version => self.hot(&credential),
         };
         let found = match looked {
-            Looked::Here(Ok(session)) => return self.confirm(session, strictness).await,
-            Looked::Here(Err(refusal)) => Err(refusal),
-            Looked::Below(wanted, others) => {
-                self.find_any_below(&wanted, &others, strictness).await
+            HotLookup::Decided(Ok(session)) => return self.confirm(session, strictness).await,
+            HotLookup::Decided(Err(refusal)) => Err(refusal),
+            HotLookup::Undecided(request, others) => {
+                self.find_pending(&request, &others, strictness).await
             }
         };
         found.inspect_err(|refusal| self.shared().tell_refused(credential.session(), refusal))
@@ -221,22 +123,22 @@ impl<D: SessionData> Tiers<D> {
     ///
     /// // Another node has not seen it yet, and says so at once.
     /// let token = issued.access.into();
-    /// let Lookup::Below(below) = elsewhere.look_up(&token) else {
+    /// let Lookup::Pending(lookup) = elsewhere.look_up(&token) else {
     ///     panic!("it is not hot there");
     /// };
-    /// assert_eq!(below.find().await?.tier(), Tier::Cold);
-    /// assert!(matches!(elsewhere.look_up(&token), Lookup::Here(Ok(_))));
+    /// assert_eq!(lookup.find().await?.tier(), Tier::Cold);
+    /// assert!(matches!(elsewhere.look_up(&token), Lookup::Ready(Ok(_))));
     /// # Ok(())
     /// # }
     /// ```
     pub fn look_up(&self, credential: &Credential) -> Lookup<D> {
         match self.hot(credential) {
-            Looked::Here(found) => Lookup::Here(found.inspect_err(|refusal| {
+            HotLookup::Decided(found) => Lookup::Ready(found.inspect_err(|refusal| {
                 self.shared().tell_refused(credential.session(), refusal);
             })),
-            Looked::Below(wanted, others) => {
+            HotLookup::Undecided(request, others) => {
                 let session = credential.session();
-                Lookup::Below(Below::new(self.clone(), wanted, others, session))
+                Lookup::Pending(PendingLookup::new(self.clone(), request, others, session))
             }
         }
     }
@@ -245,8 +147,8 @@ impl<D: SessionData> Tiers<D> {
     /// as far as the fence lets them, whatever the configuration says.
     pub fn try_hot(&self, credential: &Credential) -> Option<Result<Session<D>, Refusal>> {
         match self.look_up(credential) {
-            Lookup::Here(found) => Some(found),
-            Lookup::Below(_) => None,
+            Lookup::Ready(found) => Some(found),
+            Lookup::Pending(_) => None,
         }
     }
 
@@ -267,12 +169,12 @@ impl<D: SessionData> Tiers<D> {
     #[cold]
     fn serve_known(&self, entry: Arc<Entry<D>>, now: Now) -> Option<Session<D>> {
         // For which it was accepted then. A session that gets another token is another entry.
-        let shown = Shown::Access(entry.head().access?);
+        let presented = Presented::Access(entry.head().access?);
         let valid = entry.standing(now.wall) == Standing::Valid;
-        valid.then(|| self.serve_hot(entry, now, shown))
+        valid.then(|| self.serve_hot(entry, now, presented))
     }
 
-    fn hot(&self, credential: &Credential) -> Looked<D> {
+    fn hot(&self, credential: &Credential) -> HotLookup<D> {
         let shared = self.shared();
         let access = credential.access_token();
         // Before moka is asked.
@@ -283,60 +185,60 @@ impl<D: SessionData> Tiers<D> {
             && let Some(written) = WrittenToken::access(&*token.written())
             && let Some(session) = self.try_known(written)
         {
-            return Looked::Here(Ok(session));
+            return HotLookup::Decided(Ok(session));
         }
-        let wanted = shared.wanted(credential);
-        if let Some((entry, now)) = shared.hot_entry(wanted.key) {
-            match verdict(&entry, wanted.shown, now) {
+        let request = shared.request(credential);
+        if let Some((entry, now)) = shared.hot_entry(request.key) {
+            match verdict(&entry, request.presented, now) {
                 Verdict::Accepted => {
                     if let Some((token, glimpse)) = access
                         && let Some(written) = WrittenToken::access(&*token.written())
                     {
                         shared.hot.bring(written, &entry, glimpse.ticket);
                     }
-                    return Looked::Here(Ok(self.serve_hot(entry, now, wanted.shown)));
+                    return HotLookup::Decided(Ok(self.serve_hot(entry, now, request.presented)));
                 }
                 Verdict::Refused(refusal) => {
                     shared.metrics.hot_hits.increment(1);
-                    return Looked::Here(Err(refusal));
+                    return HotLookup::Decided(Err(refusal));
                 }
                 Verdict::Doubtful(_) => {}
             }
         }
         if let Credential::Foreign(keys) = credential {
-            return self.hot_under_other_root(wanted, keys);
+            return self.hot_under_other_root(request, keys);
         }
-        if let Err(forged) = shared.genuine(credential) {
-            return Looked::Here(Err(forged));
+        if let Err(forged) = shared.verify_mac(credential) {
+            return HotLookup::Decided(Err(forged));
         }
-        match wanted.minted.and_then(|token| shared.refused(token)) {
-            Some(refusal) => Looked::Here(Err(refusal)),
-            None => Looked::Below(wanted, Box::default()),
+        match request.minted.and_then(|token| shared.refused(token)) {
+            Some(refusal) => HotLookup::Decided(Err(refusal)),
+            None => HotLookup::Undecided(request, Box::default()),
         }
     }
 
     /// Someone else's token that is not hot under the first root.
     #[cold]
-    fn hot_under_other_root(&self, first: Wanted, keys: &ForeignKeys) -> Looked<D> {
+    fn hot_under_other_root(&self, first: LookupRequest, keys: &ForeignKeys) -> HotLookup<D> {
         let mut others = Vec::new();
         for key in keys.others() {
             match self.hot(&Credential::Key(key)) {
-                Looked::Below(wanted, _) => others.push(wanted),
+                HotLookup::Undecided(request, _) => others.push(request),
                 here => return here,
             }
         }
-        Looked::Below(first, others.into())
+        HotLookup::Undecided(first, others.into())
     }
 
     /// What is done for a session that is accepted.
     #[inline]
-    fn serve_hot(&self, entry: Arc<Entry<D>>, now: Now, shown: Shown) -> Session<D> {
+    fn serve_hot(&self, entry: Arc<Entry<D>>, now: Now, presented: Presented) -> Session<D> {
         let shared = self.shared();
         shared.metrics.hot_hits.increment(1);
         shared.touch(&entry, now);
         self.promote(&entry, now);
         shared.renew(&entry, now);
-        Session::new(self.clone(), entry, Tier::Hot, shown)
+        Session::new(self.clone(), entry, Tier::Hot, presented)
     }
 
     /// Makes sure that a session is still as the database has it, if strictness asks for it.
@@ -373,22 +275,26 @@ impl<D: SessionData> Tiers<D> {
                 let asked = shared.clock.now().moment;
                 let id = session.id();
                 let version = async move |store: Arc<dyn ColdStore>| store.version(id).await;
-                let version = shared.ask(version).await;
+                let version = shared.run_detached(version).await;
                 let version = version.map_err(|error| shared.unavailable(&error))?;
                 if shared.clock.now().moment >= asked + shared.config.fence.staleness_bound {
                     return Err(shared.too_late());
                 }
                 match version {
                     Some(version) if version == session.version() => Ok(session),
-                    _ => self.reread(key, session.shown()).await,
+                    _ => self.reread(key, session.presented()).await,
                 }
             }
-            Strictness::Row => self.reread(key, session.shown()).await,
+            Strictness::Row => self.reread(key, session.presented()).await,
         }
     }
 
     /// What is handed out of what was loaded.
-    pub(super) fn judge(&self, landed: Landed<D>, shown: Shown) -> Result<Session<D>, Verdict> {
+    pub(super) fn judge(
+        &self,
+        landed: Landed<D>,
+        presented: Presented,
+    ) -> Result<Session<D>, Verdict> {
         let shared = self.shared();
         // It went through the gate when it landed; but this caller may be late to fetch it.
         let trusted_until = shared.fence.trusted_until();
@@ -402,7 +308,7 @@ impl<D: SessionData> Tiers<D> {
         if !admitted || (!trusted && now.moment >= landed.good_until) {
             return Err(Verdict::Doubtful(shared.too_late()));
         }
-        let verdict = verdict(&landed.entry, shown, now);
+        let verdict = verdict(&landed.entry, presented, now);
         if !matches!(verdict, Verdict::Doubtful(_)) {
             match landed.tier {
                 Tier::Hot => shared.metrics.hot_hits.increment(1),
@@ -413,7 +319,12 @@ impl<D: SessionData> Tiers<D> {
         match verdict {
             Verdict::Accepted => {
                 shared.touch(&landed.entry, now);
-                Ok(Session::new(self.clone(), landed.entry, landed.tier, shown))
+                Ok(Session::new(
+                    self.clone(),
+                    landed.entry,
+                    landed.tier,
+                    presented,
+                ))
             }
             refused => Err(refused),
         }
@@ -439,46 +350,36 @@ impl<D: SessionData> Tiers<D> {
     }
 }
 
-impl ForeignKeys {
-    fn first(&self) -> Key {
-        self.0[0]
-    }
-
-    fn others(&self) -> impl Iterator<Item = Key> {
-        self.0.iter().skip(1).copied()
-    }
-}
-
-/// What is to be looked for below the hot tier.
-fn below<D: SessionData>(wanted: Wanted, credential: &Credential) -> Looked<D> {
+/// A lookup that the hot tier is not asked for.
+fn undecided<D: SessionData>(request: LookupRequest, credential: &Credential) -> HotLookup<D> {
     let others = match credential {
-        Credential::Foreign(keys) => keys.others().map(Wanted::of).collect(),
+        Credential::Foreign(keys) => keys.others().map(LookupRequest::of).collect(),
         Credential::Token(_) | Credential::Key(_) => Box::default(),
     };
-    Looked::Below(wanted, others)
+    HotLookup::Undecided(request, others)
 }
 
 impl<D: SessionData> Shared<D> {
-    fn wanted(&self, credential: &Credential) -> Wanted {
+    fn request(&self, credential: &Credential) -> LookupRequest {
         match credential {
             Credential::Token(token) => {
                 let hash = self.keys.hash(token);
-                Wanted {
+                LookupRequest {
                     key: Key::Id(token.id()),
-                    shown: match token.kind() {
-                        TokenKind::Access => Shown::Access(hash),
-                        TokenKind::Refresh => Shown::Refresh(hash),
+                    presented: match token.kind() {
+                        TokenKind::Access => Presented::Access(hash),
+                        TokenKind::Refresh => Presented::Refresh(hash),
                     },
                     minted: Some(hash),
                 }
             }
-            Credential::Key(key) => Wanted::of(*key),
-            Credential::Foreign(keys) => Wanted::of(keys.first()),
+            Credential::Key(key) => LookupRequest::of(*key),
+            Credential::Foreign(keys) => LookupRequest::of(keys.first()),
         }
     }
 
     /// Refuses a token that we did not mint: nobody causes I/O with a made-up one.
-    fn genuine(&self, credential: &Credential) -> Result<(), Refusal> {
+    fn verify_mac(&self, credential: &Credential) -> Result<(), Refusal> {
         match credential {
             Credential::Token(token) if !self.keys.verify(token) => Err(self.forged()),
             _ => Ok(()),
@@ -499,52 +400,6 @@ impl<D: SessionData> Shared<D> {
         Refusal::Forged
     }
 
-    /// A session that is hot and may be served, and the instant at which that was so. The order
-    /// of the three readings matters: see [`Fence::trusted_until`](crate::fence::Fence).
-    pub(super) fn hot_entry(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
-        self.hot_entry_until(key, Duration::ZERO)
-    }
-
-    /// The same for one who has looked in vain a moment ago.
-    pub(super) fn hot_entry_after_all(&self, key: Key) -> Option<(Arc<Entry<D>>, Now)> {
-        self.hot_until(Duration::ZERO, |hot| match key {
-            Key::Id(id) => hot.peek(id),
-            Key::AccessJti(hash) | Key::Refresh(hash) => hot.get_by(hash),
-        })
-    }
-
-    /// The same for a token that was accepted before.
-    #[inline]
-    pub(super) fn known_entry(&self, token: WrittenToken<'_>) -> Option<(Arc<Entry<D>>, Now)> {
-        self.hot_until(Duration::ZERO, |hot| hot.get_known(token))
-    }
-
-    /// The same so much later. Where the trust was taken away, and has not merely run out, there is
-    /// none.
-    pub(super) fn hot_entry_until(
-        &self,
-        key: Key,
-        later: Duration,
-    ) -> Option<(Arc<Entry<D>>, Now)> {
-        self.hot_until(later, |hot| match key {
-            Key::Id(id) => hot.get(id),
-            Key::AccessJti(hash) | Key::Refresh(hash) => hot.get_by(hash),
-        })
-    }
-
-    /// The same, however the hot tier is asked.
-    #[inline]
-    fn hot_until(
-        &self,
-        later: Duration,
-        get: impl FnOnce(&Hot<D>) -> Option<Arc<Entry<D>>>,
-    ) -> Option<(Arc<Entry<D>>, Now)> {
-        let trusted_until = self.fence.trusted_until() + later;
-        let entry = get(&self.hot)?;
-        let now = self.clock.now();
-        (now.moment < trusted_until.min(entry.hot_until())).then_some((entry, now))
-    }
-
     /// Why a token was refused a moment ago, unless its session has changed since.
     fn refused(&self, token: KeyHash) -> Option<Refusal> {
         let refused = self.hot.refused(token)?;
@@ -560,80 +415,5 @@ impl<D: SessionData> Shared<D> {
         if let Some(reason) = refusal.into() {
             self.events.tell(Event::Refused { session, reason });
         }
-    }
-
-    /// Loads a session anew behind the request's back, shortly before it would no longer be hot; the
-    /// sooner, the longer loads take, and by chance, so that not all who use it do so at once (XFetch;
-    /// Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede Prevention, 2015).
-    fn renew(self: &Arc<Self>, entry: &Entry<D>, now: Now) {
-        if entry.is_due(now.moment, self.load_took()) {
-            self.fetch(entry.head().id);
-        }
-    }
-
-    /// Loads a session anew that was used, and would not be hot any more in `time`. Such loads are
-    /// begun together, so few statements read them.
-    pub(crate) fn renew_in_use(self: &Arc<Self>, id: SessionId, time: Duration) {
-        if let Some((entry, now)) = self.hot_entry(Key::Id(id))
-            && entry.ends_by(now.moment + time)
-        {
-            self.fetch(id);
-        }
-    }
-
-    /// Loads a session from below the caches, behind the request's back; not where that would keep
-    /// requests out, or for a node that is stopped.
-    pub(super) fn fetch(self: &Arc<Self>, id: SessionId) {
-        if self.loads.has_room() && !self.stop.is_cancelled() {
-            drop(self.flight_behind(Key::Id(id), From::Cold));
-        }
-    }
-}
-
-/// Whether an entry may be handed out.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    Accepted,
-    Refused(Refusal),
-    /// Refused for all that this cache knows, which may be behind the times.
-    Doubtful(Refusal),
-}
-
-impl Verdict {
-    pub(super) fn into_refusal(self) -> Refusal {
-        match self {
-            Self::Accepted => Refusal::Unknown,
-            Self::Refused(refusal) | Self::Doubtful(refusal) => refusal,
-        }
-    }
-}
-
-pub(super) fn verdict<D>(entry: &Entry<D>, shown: Shown, now: Now) -> Verdict {
-    let head = entry.head();
-    let standing = entry.standing(now.wall);
-    let refusal = match standing {
-        Standing::Valid => None,
-        Standing::Revoked => return Verdict::Refused(Refusal::Revoked),
-        Standing::Expired => Some(Refusal::Expired),
-        Standing::Idle => Some(Refusal::Idle),
-    };
-    if let Some(refusal) = refusal {
-        // It may have been prolonged, or used, on another node.
-        return match entry.stood(standing) {
-            true => Verdict::Refused(refusal),
-            false => Verdict::Doubtful(refusal),
-        };
-    }
-    let shows = match shown {
-        Shown::Nothing => true,
-        Shown::Access(hash) => head.access == Some(hash),
-        Shown::Refresh(hash) => head.refresh == Some(hash),
-        Shown::Replaced => false,
-    };
-    if shows {
-        Verdict::Accepted
-    } else {
-        // It may have got new tokens a moment ago, on another node.
-        Verdict::Doubtful(Refusal::Replaced)
     }
 }

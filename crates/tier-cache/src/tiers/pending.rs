@@ -1,10 +1,10 @@
-//! A session that is not hot: what Redis has of it, else what the database has.
+//! A lookup that the hot tier could not decide: Redis is asked, then the database.
 
 use std::fmt;
 
 use session_core::{Key, KeyHash, SessionId, Version};
 
-use super::read::{Shown, Verdict, verdict};
+use super::verdict::{Presented, Verdict, verdict};
 use super::{Shared, Tiers};
 use crate::config::Strictness;
 use crate::data::SessionData;
@@ -12,131 +12,138 @@ use crate::error::Refusal;
 use crate::hot::{Asked, Refused};
 use crate::session::{Session, Tier};
 
-/// What a credential asks for.
+/// The key to look up, and what the session must hold to be served.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct LookupRequest {
     pub(super) key: Key,
-    pub(super) shown: Shown,
-    /// The hash of what it shows, if that is a token that we minted.
+    pub(super) presented: Presented,
+    /// The hash of the token, if it is one that we minted.
     pub(super) minted: Option<KeyHash>,
 }
 
-impl Wanted {
+impl LookupRequest {
     /// The session of a key that the caller vouches for.
     pub(super) fn of(key: Key) -> Self {
-        let shown = match key {
-            Key::Id(_) => Shown::Nothing,
-            Key::AccessJti(hash) => Shown::Access(hash),
-            Key::Refresh(hash) => Shown::Refresh(hash),
+        let presented = match key {
+            Key::Id(_) => Presented::Nothing,
+            Key::AccessJti(hash) => Presented::Access(hash),
+            Key::Refresh(hash) => Presented::Refresh(hash),
         };
         let minted = None;
-        Self { key, shown, minted }
+        Self {
+            key,
+            presented,
+            minted,
+        }
     }
 }
 
-/// A session that cannot be had from the hot tier, and is yet to be found: see [`Tiers::look_up`].
+/// A lookup that the hot tier could not decide: see [`Tiers::look_up`].
 #[must_use]
-pub struct Below<D: SessionData> {
+pub struct PendingLookup<D: SessionData> {
     tiers: Tiers<D>,
-    wanted: Wanted,
-    /// What else the credential may stand for, under other roots.
-    others: Box<[Wanted]>,
-    /// What the credential names, if it does.
+    request: LookupRequest,
+    /// The same credential under the other roots that are accepted.
+    others: Box<[LookupRequest]>,
+    /// The session's id, if the credential holds it.
     session: Option<SessionId>,
 }
 
-impl<D: SessionData> Below<D> {
+impl<D: SessionData> PendingLookup<D> {
     pub(super) fn new(
         tiers: Tiers<D>,
-        wanted: Wanted,
-        others: Box<[Wanted]>,
+        request: LookupRequest,
+        others: Box<[LookupRequest]>,
         session: Option<SessionId>,
     ) -> Self {
         Self {
             tiers,
-            wanted,
+            request,
             others,
             session,
         }
     }
 
-    /// Finds it, as [`Tiers::find_strict`] with [`Strictness::Trust`] does, but that it takes for
-    /// certain what was seen of the hot tier when it was looked up: to be called soon.
+    /// Finds the session like [`Tiers::find_strict`] with [`Strictness::Trust`]. The hot tier is not asked
+    /// again, so call this soon after [`Tiers::look_up`].
     ///
-    /// Cancellation-safe: a load from the database that was begun goes on and lands in the hot tier.
+    /// Cancellation-safe: a load that was started goes on, and its result becomes hot.
     ///
     /// # Errors
     ///
     /// [`Refusal`] says why there is none; [`Refusal::Unavailable`] says nothing of the session.
     pub async fn find(self) -> Result<Session<D>, Refusal> {
         let (tiers, trust) = (&self.tiers, Strictness::Trust);
-        let found = tiers.find_any_below(&self.wanted, &self.others, trust);
+        let found = tiers.find_pending(&self.request, &self.others, trust);
         let found = found.await;
         found.inspect_err(|refusal| self.tiers.shared().tell_refused(self.session, refusal))
     }
 }
 
-impl<D: SessionData> fmt::Debug for Below<D> {
+impl<D: SessionData> fmt::Debug for PendingLookup<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Below")
+        f.debug_struct("PendingLookup")
             .field("session", &self.session)
             .finish_non_exhaustive()
     }
 }
 
 impl<D: SessionData> Tiers<D> {
-    /// The session from below the hot tier, of what is wanted or of what else the credential may stand
-    /// for.
-    pub(super) async fn find_any_below(
+    /// Finds the session under `request`, or else under one of `others`.
+    pub(super) async fn find_pending(
         &self,
-        wanted: &Wanted,
-        others: &[Wanted],
+        request: &LookupRequest,
+        others: &[LookupRequest],
         strictness: Strictness,
     ) -> Result<Session<D>, Refusal> {
         let mut found = Err(Refusal::Unknown);
-        for wanted in std::iter::once(wanted).chain(others) {
-            found = self.find_below(wanted, strictness).await;
+        for request in std::iter::once(request).chain(others) {
+            found = self.find_one_pending(request, strictness).await;
             if !matches!(found, Err(Refusal::Unknown)) {
                 break;
             }
         }
         found.or_else(|refusal| match strictness {
             Strictness::Trust if refusal.is_unavailable() => {
-                let blind = others.iter().find_map(|wanted| self.blind(wanted));
+                let blind = others.iter().find_map(|request| self.blind(request));
                 blind.ok_or(refusal)
             }
             _ => Err(refusal),
         })
     }
 
-    /// The session from below the hot tier.
-    async fn find_below(
+    /// Finds the session under one request.
+    async fn find_one_pending(
         &self,
-        wanted: &Wanted,
+        request: &LookupRequest,
         strictness: Strictness,
     ) -> Result<Session<D>, Refusal> {
-        let found = match self.shared().place_to_wait() {
-            Ok(_place) => self.load(wanted, strictness).await,
+        let found = match self.shared().admit_read() {
+            Ok(_permit) => self.load(request, strictness).await,
             Err(refusal) => Err(refusal),
         };
         found.or_else(|refusal| match strictness {
-            Strictness::Trust if refusal.is_unavailable() => self.blind(wanted).ok_or(refusal),
+            Strictness::Trust if refusal.is_unavailable() => self.blind(request).ok_or(refusal),
             _ => Err(refusal),
         })
     }
 
-    async fn load(&self, wanted: &Wanted, strictness: Strictness) -> Result<Session<D>, Refusal> {
+    async fn load(
+        &self,
+        request: &LookupRequest,
+        strictness: Strictness,
+    ) -> Result<Session<D>, Refusal> {
         let shared = self.shared();
-        let Wanted { key, shown, .. } = *wanted;
+        let LookupRequest { key, presented, .. } = *request;
         let deadline = shared.deadline();
         let asked = shared.hot.asking();
         if strictness == Strictness::Row {
-            return shared.in_time(deadline, self.reread(key, shown)).await;
+            return shared.in_time(deadline, self.reread(key, presented)).await;
         }
         let (loaded, joined) = shared.load(key, deadline).await;
         let found = loaded
             .map_err(Verdict::Refused)
-            .and_then(|landed| self.judge(landed, shown));
+            .and_then(|landed| self.judge(landed, presented));
         match found {
             Ok(session) if strictness == Strictness::Trust => Ok(session),
             Ok(session) => {
@@ -144,16 +151,16 @@ impl<D: SessionData> Tiers<D> {
                 shared.in_time(deadline, confirmed).await
             }
             Err(doubt) => {
-                let settled = self.settle(wanted, doubt, joined, asked);
+                let settled = self.settle(request, doubt, joined, asked);
                 shared.in_time(deadline, settled).await
             }
         }
     }
 
-    /// What becomes of a request for which no session was loaded that it may have.
+    /// Decides on a request whose loaded session may not be served: refuses it, or asks the database.
     async fn settle(
         &self,
-        wanted: &Wanted,
+        request: &LookupRequest,
         doubt: Verdict,
         joined: bool,
         asked: Asked,
@@ -168,11 +175,11 @@ impl<D: SessionData> Tiers<D> {
             // So is that of a load begun before this request, whose token may be newer.
             doubt => {
                 tracing::trace!(?doubt, "asking the database to confirm a refusal");
-                self.reread_at_version(wanted.key, wanted.shown).await
+                self.reread_at_version(request.key, request.presented).await
             }
         };
         found.map_err(|(why, version)| {
-            if let (Some(token), Key::Id(session)) = (wanted.minted, wanted.key) {
+            if let (Some(token), Key::Id(session)) = (request.minted, request.key) {
                 let refused = Refused {
                     asked,
                     why: why.clone(),
@@ -188,26 +195,30 @@ impl<D: SessionData> Tiers<D> {
 
     /// What is hot, where the database can neither be heard nor asked, and the configuration has it
     /// served all the same.
-    fn blind(&self, wanted: &Wanted) -> Option<Session<D>> {
+    fn blind(&self, request: &LookupRequest) -> Option<Session<D>> {
         let shared = self.shared();
         let later = shared.config.fence.on_blind.serves_for();
         if later.is_zero() {
             return None;
         }
-        let Wanted { key, shown, .. } = *wanted;
+        let LookupRequest { key, presented, .. } = *request;
         let (entry, now) = shared.hot_entry_until(key, later)?;
-        let accepted = matches!(verdict(&entry, shown, now), Verdict::Accepted);
+        let accepted = matches!(verdict(&entry, presented, now), Verdict::Accepted);
         accepted.then(|| {
             shared.metrics.blind_hits.increment(1);
-            Session::new(self.clone(), entry, Tier::Hot, shown)
+            Session::new(self.clone(), entry, Tier::Hot, presented)
         })
     }
 
     /// The session read from the database by a statement that began after this was called: a load
     /// that was already under way may have been asked before the change that the caller wants to
     /// know of.
-    pub(super) async fn reread(&self, key: Key, shown: Shown) -> Result<Session<D>, Refusal> {
-        let read = self.reread_at_version(key, shown).await;
+    pub(super) async fn reread(
+        &self,
+        key: Key,
+        presented: Presented,
+    ) -> Result<Session<D>, Refusal> {
+        let read = self.reread_at_version(key, presented).await;
         read.map_err(|(refusal, _)| refusal)
     }
 
@@ -216,7 +227,7 @@ impl<D: SessionData> Tiers<D> {
     async fn reread_at_version(
         &self,
         key: Key,
-        shown: Shown,
+        presented: Presented,
     ) -> Result<Session<D>, (Refusal, Version)> {
         /// A session that many change at once may have changed again before it is collected.
         const TRIES: u32 = 64;
@@ -230,7 +241,7 @@ impl<D: SessionData> Tiers<D> {
                 (refusal, Version::DELETED)
             })?;
             let version = landed.entry.head().version;
-            match self.judge(landed, shown) {
+            match self.judge(landed, presented) {
                 Err(Verdict::Doubtful(doubt))
                     if doubt.is_unavailable()
                         && tries < TRIES

@@ -1,4 +1,4 @@
-//! How long a record stays warm, and when it is renewed.
+//! How long a record stays in Redis, and when it is renewed.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use session_core::Timestamp;
 
 use crate::config::WarmConfig;
 
-/// How long a record is to stay warm.
+/// The time to live of a record, and the hint of its end that the record carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Term {
+pub(crate) struct RecordTtl {
     pub(crate) ttl: Duration,
-    /// What the record says of it.
-    pub(crate) ends: Ends,
+    /// The hint that the record carries.
+    pub(crate) ends: ExpiryHint,
 }
 
-impl Term {
+impl RecordTtl {
     /// The term of a record that is written now: `config.ttl` less a random part of it, so that records
     /// filled together do not end together, and not beyond the session's expiry. `None` if that has
     /// passed.
-    pub(crate) fn begin(
+    pub(crate) fn from_now(
         expires_at: Timestamp,
         now: Timestamp,
         config: &WarmConfig,
@@ -29,12 +29,12 @@ impl Term {
         if rest <= ttl {
             return (!rest.is_zero()).then_some(Self {
                 ttl: rest,
-                ends: Ends::WITH_SESSION,
+                ends: ExpiryHint::WITH_SESSION,
             });
         }
         Some(Self {
             ttl,
-            ends: Ends::at(now + ttl, config.ttl),
+            ends: ExpiryHint::at(now + ttl, config.ttl),
         })
     }
 }
@@ -43,9 +43,9 @@ impl Term {
 /// in parts of `warm.ttl`, counted from 1970, modulo two terms and a part; and from one, since zero
 /// says nothing. (Redis knows it to the millisecond, but only if asked by a command of its own.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ends(u8);
+pub(crate) struct ExpiryHint(u8);
 
-impl Ends {
+impl ExpiryHint {
     /// No renewal would make it last longer.
     pub(crate) const WITH_SESSION: Self = Self(0);
     const PARTS: i64 = 31;
@@ -72,7 +72,7 @@ impl Ends {
 }
 
 #[cfg(feature = "redis")]
-impl Ends {
+impl ExpiryHint {
     pub(super) const BITS: u32 = 6;
 
     pub(super) fn bits(self) -> u8 {
@@ -87,7 +87,7 @@ impl Ends {
 /// How many parts of terms like this have passed since 1970.
 fn part(instant: Timestamp, ttl: Duration) -> i64 {
     let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let length = millis.div_ceil(Ends::PARTS as u64).max(1);
+    let length = millis.div_ceil(ExpiryHint::PARTS as u64).max(1);
     instant.unix_millis().div_euclid(length as i64)
 }
 
@@ -109,7 +109,7 @@ mod tests {
     fn a_term_is_spread_and_ends_with_the_session() {
         let second = Duration::from_secs(1);
         let config = config(1000 * second, 0.2);
-        let begin = |expires_at, now| Term::begin(expires_at, now, &config);
+        let begin = |expires_at, now| RecordTtl::from_now(expires_at, now, &config);
         let far = NOW + 1_000_000 * second;
         let drawn: Vec<Duration> = (0..100).map(|_| begin(far, NOW).unwrap().ttl).collect();
         let allowed = 800 * second..=1000 * second;
@@ -118,7 +118,7 @@ mod tests {
 
         let soon = begin(NOW + 3 * second, NOW).unwrap();
         assert_eq!(soon.ttl, 3 * second);
-        assert_eq!(soon.ends, Ends::WITH_SESSION);
+        assert_eq!(soon.ends, ExpiryHint::WITH_SESSION);
         assert_eq!(begin(NOW, NOW), None);
         assert_eq!(begin(NOW, NOW + second), None);
     }
@@ -128,7 +128,7 @@ mod tests {
         // Also where a part is shorter than a millisecond, and where it is weeks.
         for millis in [10, 1000, 3_600_000, 86_400_000 * 366] {
             let ttl = Duration::from_millis(millis);
-            let term = Term::begin(NOW + 10 * ttl, NOW, &config(ttl, 0.0)).unwrap();
+            let term = RecordTtl::from_now(NOW + 10 * ttl, NOW, &config(ttl, 0.0)).unwrap();
             let due = |part: f64| {
                 let now = NOW + ttl.mul_f64(part);
                 let due = |_: &i32| term.ends.is_due(now, ttl);
@@ -141,7 +141,7 @@ mod tests {
                 assert_eq!(due(0.999), 1000, "{ttl:?}");
             }
         }
-        assert!(!Ends::WITH_SESSION.is_due(NOW, Duration::from_secs(1)));
+        assert!(!ExpiryHint::WITH_SESSION.is_due(NOW, Duration::from_secs(1)));
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
             let ttl = Duration::from_secs(seconds);
             let due = |_: &i32| {
                 let written = NOW + ttl / 10;
-                let term = Term::begin(NOW + 10 * ttl, written, &config(ttl, 0.1)).unwrap();
+                let term = RecordTtl::from_now(NOW + 10 * ttl, written, &config(ttl, 0.1)).unwrap();
                 term.ends.is_due(NOW, ttl)
             };
             let due = (0..1000).filter(due).count();
@@ -165,7 +165,8 @@ mod tests {
             let due = |&at: &u64| {
                 let written = NOW + Duration::from_secs(97 * at);
                 let read = written + Duration::from_secs(at % 1800);
-                let term = Term::begin(written + 10 * writes, written, &config(writes, 0.1));
+                let term =
+                    RecordTtl::from_now(written + 10 * writes, written, &config(writes, 0.1));
                 term.unwrap().ends.is_due(read, reads)
             };
             let due = (0..10_000).filter(due).count();
@@ -177,7 +178,7 @@ mod tests {
     fn a_record_is_not_due_at_once_however_short_its_term() {
         for millis in 33..2000 {
             let ttl = Duration::from_millis(millis);
-            let term = Term::begin(NOW + 10 * ttl, NOW, &config(ttl, 0.0)).unwrap();
+            let term = RecordTtl::from_now(NOW + 10 * ttl, NOW, &config(ttl, 0.0)).unwrap();
             assert!((0..50).filter(|_| term.ends.is_due(NOW, ttl)).count() < 5);
         }
     }

@@ -1,5 +1,4 @@
-//! Reading sessions from the database: those that are asked for while it is busy are read by one
-//! statement.
+//! Loads sessions from the database. Sessions that are asked for while it is busy share one statement.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::answers::Answers;
-use super::gather::{self, Gather, Turn};
+use super::batcher::{self, Batcher, Turn};
 use crate::circuit::Circuit;
 use crate::cold::{ColdStore, Row};
 use crate::config::ColdConfig;
@@ -27,9 +26,9 @@ pub(super) enum Leased {
     IfFree,
 }
 
-/// What came of it.
+/// The result of a load from the database.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum ColdRead {
     Row(Box<Row>),
     /// There is none.
     None,
@@ -37,13 +36,13 @@ pub(super) enum Read {
     Elsewhere,
 }
 
-impl From<Option<Row>> for Read {
+impl From<Option<Row>> for ColdRead {
     fn from(row: Option<Row>) -> Self {
         row.map_or(Self::None, |row| Self::Row(Box::new(row)))
     }
 }
 
-type Answer = Result<Read, StoreError>;
+type Answer = Result<ColdRead, StoreError>;
 
 #[derive(Clone, Copy, Debug)]
 struct Question {
@@ -51,24 +50,24 @@ struct Question {
     leased: Leased,
 }
 
-type Asked = gather::Asked<Question, Answer>;
-type Queue = Arc<Gather<Question, Answer>>;
+type Pending = batcher::Pending<Question, Answer>;
+type Queue = Arc<Batcher<Question, Answer>>;
 
-/// Reads rows, alone or together with others'.
-pub(crate) struct Reads {
+/// Loads rows from the database, each by itself or in batches.
+pub(crate) struct ColdLoader {
     primary: Primary,
-    /// `None`: each by a statement of its own.
+    /// `None` without batching: each load has a statement of its own.
     queue: Option<Queue>,
-    /// The same for the copy of the database.
+    /// The batches for the replica, if there is one.
     copy: Option<Queue>,
-    /// How long a request waits for that.
+    /// How long a request waits for the replica.
     patience: Duration,
 }
 
-impl Reads {
-    /// Each by a statement of its own, and at once.
+impl ColdLoader {
+    /// Creates a loader without batching: each load starts its own statement at once.
     #[cfg(test)]
-    pub(super) fn alone(store: Arc<dyn ColdStore>) -> Self {
+    pub(super) fn unbatched(store: Arc<dyn ColdStore>) -> Self {
         Self {
             primary: Primary::new(store, None, &Meter::default()),
             queue: None,
@@ -77,13 +76,13 @@ impl Reads {
         }
     }
 
-    /// Together with others', by statements that run in `tasks` or where the askers do. Leases are of
-    /// the warm tier; without one there are none.
+    /// Creates a loader with batching. Statements run in `tasks` or in the caller. Leases need the warm
+    /// tier: without it there are none.
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime.
-    pub(super) fn together(
+    pub(super) fn batched(
         store: Arc<dyn ColdStore>,
         warm: Option<Arc<Warm>>,
         config: &ColdConfig,
@@ -93,23 +92,23 @@ impl Reads {
         let (statements, most) = (config.statements(), config.batch_size);
         let copy = config.replica_url.as_ref().map(|_| {
             let store = Arc::clone(&store);
-            let read = move |batch| copy_together(Arc::clone(&store), batch);
-            Gather::new(statements, most, tasks.clone(), read)
+            let read = move |batch| read_copy_batched(Arc::clone(&store), batch);
+            Batcher::new(statements, most, tasks.clone(), read)
         });
         let primary = Primary::new(store, warm, meter);
         let read = {
             let primary = primary.clone();
-            move |batch| primary.clone().read_together(batch)
+            move |batch| primary.clone().read_batched(batch)
         };
         Self {
             primary,
-            queue: Some(Gather::new(statements, most, tasks.clone(), read)),
+            queue: Some(Batcher::new(statements, most, tasks.clone(), read)),
             copy,
             patience: config.replica_timeout,
         }
     }
 
-    /// Of the database: while it is open nothing is asked of it.
+    /// Returns the circuit breaker of the database. While it is open, no load is started.
     pub(crate) fn circuit(&self) -> &Circuit {
         self.primary.answers.circuit()
     }
@@ -119,17 +118,17 @@ impl Reads {
         self.primary.answers.are_good()
     }
 
-    /// Finds out whether loads succeed again, by one. To be driven to its end, as [`ColdStore`] has it.
+    /// Runs one load to find out whether loads succeed again. Must be polled to its end, see [`ColdStore`].
     pub(crate) async fn probe(&self) {
         let row = self.primary.store.load(self.primary.answers.probe()).await;
         self.primary.answers.note_probe(&row);
     }
 
-    /// The row that a key leads to, by a statement that begins after this is called. To be
-    /// driven to its end, as [`ColdStore`] has it.
+    /// Loads the row of a key by a statement that starts after this call. Must be polled to its end, see
+    /// [`ColdStore`].
     pub(super) async fn read(&self, key: Key, leased: Leased) -> Answer {
         let mut question = Question { key, leased };
-        let _room = match self.queue.as_ref().map(|queue| queue.turn(question)) {
+        let _permit = match self.queue.as_ref().map(|queue| queue.turn(question)) {
             Some(Turn::Later(answered)) => match answered.await {
                 Ok(answer) => return answer,
                 Err(_) => {
@@ -154,9 +153,9 @@ impl Reads {
     async fn read_copy_in_turn(&self, key: Key) -> Option<Row> {
         let leased = Leased::NotAsked;
         let question = Question { key, leased };
-        let _room = match self.copy.as_ref().map(|copy| copy.turn(question)) {
+        let _permit = match self.copy.as_ref().map(|copy| copy.turn(question)) {
             Some(Turn::Later(answered)) => match answered.await {
-                Ok(Ok(Read::Row(row))) => return Some(*row),
+                Ok(Ok(ColdRead::Row(row))) => return Some(*row),
                 _ => return None,
             },
             Some(Turn::Now(room)) => Some(room),
@@ -191,7 +190,7 @@ impl Primary {
             && let Some(warm) = &self.warm
             && warm.lease(&[key]).await == [false]
         {
-            return Ok(Read::Elsewhere);
+            return Ok(ColdRead::Elsewhere);
         }
         let row = self.store.load(key).await;
         self.answers.note(row.as_ref().map(Option::as_ref));
@@ -199,7 +198,7 @@ impl Primary {
     }
 
     /// Nobody is left without an answer: one that is dropped is read alone.
-    async fn read_together(self, mut batch: Vec<Asked>) {
+    async fn read_batched(self, mut batch: Vec<Pending>) {
         // Whoever went away needs none.
         batch.retain(|asked| !asked.answer.is_closed());
         if !batch.is_empty() && !self.answers.circuit().may_ask() {
@@ -226,9 +225,9 @@ impl Primary {
     }
 
     /// As long as the database answers at all.
-    async fn read_one_by_one(&self, batch: Vec<Asked>) {
+    async fn read_one_by_one(&self, batch: Vec<Pending>) {
         let mut batch = batch.into_iter();
-        while let Some(Asked { question, answer }) = batch.next() {
+        while let Some(Pending { question, answer }) = batch.next() {
             let row = self.store.load(question.key).await;
             self.answers.note(row.as_ref().map(Option::as_ref));
             let silent = row.as_ref().err().filter(|error| error.is_unavailable());
@@ -242,7 +241,7 @@ impl Primary {
 }
 
 /// From the copy; whatever it does not tell is asked of the database itself.
-async fn copy_together(store: Arc<dyn ColdStore>, mut batch: Vec<Asked>) {
+async fn read_copy_batched(store: Arc<dyn ColdStore>, mut batch: Vec<Pending>) {
     batch.retain(|asked| !asked.answer.is_closed());
     if batch.is_empty() {
         return;
@@ -251,15 +250,15 @@ async fn copy_together(store: Arc<dyn ColdStore>, mut batch: Vec<Asked>) {
     answer_each(batch, &store.load_replica(keys).await);
 }
 
-fn answer_each(batch: Vec<Asked>, rows: &[Row]) {
+fn answer_each(batch: Vec<Pending>, rows: &[Row]) {
     let rows = by_key(rows);
-    for Asked { question, answer } in batch {
+    for Pending { question, answer } in batch {
         let row = rows.get(&question.key).map(|row| Row::clone(row));
         let _ = answer.send(Ok(row.into()));
     }
 }
 
-fn answer_all(batch: impl IntoIterator<Item = Asked>, error: &StoreError) {
+fn answer_all(batch: impl IntoIterator<Item = Pending>, error: &StoreError) {
     for asked in batch {
         let _ = asked.answer.send(Err(error.clone()));
     }
@@ -272,7 +271,7 @@ pub(super) fn left_alone() -> StoreError {
 }
 
 /// Those that this node is to read; the others are told that another is doing so.
-async fn leased_here(warm: &Warm, batch: Vec<Asked>) -> Vec<Asked> {
+async fn leased_here(warm: &Warm, batch: Vec<Pending>) -> Vec<Pending> {
     let (asked, mut here): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .partition(|asked| asked.question.leased == Leased::IfFree);
@@ -283,7 +282,7 @@ async fn leased_here(warm: &Warm, batch: Vec<Asked>) -> Vec<Asked> {
     for (asked, ours) in asked.into_iter().zip(warm.lease(&keys).await) {
         match ours {
             true => here.push(asked),
-            false => drop(asked.answer.send(Ok(Read::Elsewhere))),
+            false => drop(asked.answer.send(Ok(ColdRead::Elsewhere))),
         }
     }
     here

@@ -1,5 +1,5 @@
-//! What is asked of the store for a caller who may go away: in a task of its own, which is driven to
-//! its end, as a [`ColdStore`] may expect.
+//! Runs store operations in tasks of their own, so that a cancelled caller does not cancel them: a
+//! [`ColdStore`] may expect to be polled to the end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use crate::data::SessionData;
 use crate::error::StoreError;
 
 impl<D: SessionData> Shared<D> {
-    pub(super) async fn ask<T, F>(
+    /// Runs an operation of the store in a task of its own, and waits for its result.
+    pub(super) async fn run_detached<T, F>(
         &self,
-        question: impl FnOnce(Arc<dyn ColdStore>) -> F,
+        operation: impl FnOnce(Arc<dyn ColdStore>) -> F,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let answer = self.tasks.spawn(question(Arc::clone(&self.store)));
+        let answer = self.tasks.spawn(operation(Arc::clone(&self.store)));
         match answer.await {
             Ok(answer) => answer,
             Err(lost) => Err(StoreError::transient("asking the database", lost)),

@@ -1,8 +1,8 @@
-//! What is asked of the database goes at once while there is room for a statement; and what is
-//! asked while there is none gathers, and goes with the next.
+//! Batches questions to the database. While fewer statements run than may, a question is asked at once.
+//! Questions that come while all of them run are collected, and share the next statement.
 //!
-//! No clock has a part in it. The busier the database is, the longer its statements take, and the
-//! more goes with each of them: so it gets fewer.
+//! There is no timer. The busier the database is, the longer its statements take, and the more questions
+//! share one: so it gets fewer statements.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,43 +16,44 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::task::TaskTracker;
 
-/// A question that waits for its answer.
-pub(super) struct Asked<Q, A> {
+/// A question that waits for a statement.
+pub(super) struct Pending<Q, A> {
     pub(super) question: Q,
     pub(super) answer: oneshot::Sender<A>,
 }
 
-/// When a question goes.
+/// When a question is asked.
 pub(super) enum Turn<Q: Send + 'static, A: Send + 'static> {
-    /// Now, by a statement of the asker's own, in the room that it holds.
-    Now(Room<Q, A>),
-    /// With others', by a statement that has not begun yet. Without an answer its batch was lost.
+    /// Now, by the caller's own statement, under this permit.
+    Now(Permit<Q, A>),
+    /// With others, by a statement that has not started yet. A closed channel says that the batch failed.
     Later(oneshot::Receiver<A>),
 }
 
-type Batch<Q, A> = Vec<Asked<Q, A>>;
+type Batch<Q, A> = Vec<Pending<Q, A>>;
 
-/// Where they gather.
-pub(super) struct Gather<Q, A> {
+/// Collects questions, and limits the statements that run at a time.
+pub(super) struct Batcher<Q, A> {
     state: Mutex<State<Q, A>>,
-    /// How many statements there is room for.
+    /// The limit of statements that run at a time.
     statements: usize,
-    /// How many questions a statement answers.
+    /// The limit of questions in one statement.
     most: usize,
     read: Box<dyn Fn(Batch<Q, A>) -> BoxFuture<'static, ()> + Send + Sync>,
     tasks: TaskTracker,
-    /// A room may be dropped outside of it.
+    /// Where statements are spawned: a permit may be dropped outside of any runtime.
     runtime: Handle,
 }
 
 struct State<Q, A> {
     running: usize,
-    /// None while there is room. Each is a load, and of those there are `cold.max_waiting` at most.
-    waiting: VecDeque<Asked<Q, A>>,
+    /// Empty while fewer statements run than may. Bounded, since each is a load: `cold.max_waiting` at most.
+    waiting: VecDeque<Pending<Q, A>>,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
-    /// So many statements at a time, each of so many questions at most, by `read` in `tasks`.
+impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
+    /// Creates a batcher that runs `read` in `tasks`: at most `statements` at a time, each for at most
+    /// `most` questions.
     ///
     /// # Panics
     ///
@@ -79,20 +80,20 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         })
     }
 
-    /// Whoever is to go now must ask itself, at once.
+    /// Says when `question` is asked. For [`Turn::Now`] the caller must ask it itself, at once.
     pub(super) fn turn(self: &Arc<Self>, question: Q) -> Turn<Q, A> {
         let mut state = self.lock();
         if state.running < self.statements {
             state.running += 1;
-            return Turn::Now(Room(Arc::clone(self)));
+            return Turn::Now(Permit(Arc::clone(self)));
         }
         let (answer, answered) = oneshot::channel();
-        state.waiting.push_back(Asked { question, answer });
+        state.waiting.push_back(Pending { question, answer });
         Turn::Later(answered)
     }
 
-    /// Whoever can ask by now does so first, and goes along: as long as more come.
-    async fn let_them_ask(&self) {
+    /// Yields to callers that are ready to ask, as long as more questions come.
+    async fn let_callers_join(&self) {
         let mut waiting = self.lock().waiting.len();
         loop {
             yield_now().await;
@@ -103,7 +104,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         }
     }
 
-    /// `None` if none wait; then the room is given back.
+    /// Takes the next batch. If no question waits, releases the permit and returns `None`.
     fn next(&self) -> Option<Batch<Q, A>> {
         let mut state = self.lock();
         if state.waiting.is_empty() {
@@ -119,44 +120,44 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 }
 
-/// Room for a statement of one's own. When that ends, those who wait have it.
-pub(super) struct Room<Q: Send + 'static, A: Send + 'static>(Arc<Gather<Q, A>>);
+/// A permit for one statement. When it is dropped, waiting questions get it.
+pub(super) struct Permit<Q: Send + 'static, A: Send + 'static>(Arc<Batcher<Q, A>>);
 
-impl<Q: Send + 'static, A: Send + 'static> Drop for Room<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> Drop for Permit<Q, A> {
     fn drop(&mut self) {
-        let gather = &self.0;
-        let mut state = gather.lock();
+        let batcher = &self.0;
+        let mut state = batcher.lock();
         if state.waiting.is_empty() {
             state.running -= 1;
             return;
         }
         drop(state);
-        let rounds = Rounds(Some(Arc::clone(gather)));
-        gather.tasks.spawn_on(rounds.run(), &gather.runtime);
+        let drain = Drain(Some(Arc::clone(batcher)));
+        batcher.tasks.spawn_on(drain.run(), &batcher.runtime);
     }
 }
 
-/// Room for the statements of those who wait, one after the other until none do.
-struct Rounds<Q: Send + 'static, A: Send + 'static>(Option<Arc<Gather<Q, A>>>);
+/// Runs statements for waiting questions, one after the other, until no question waits.
+struct Drain<Q: Send + 'static, A: Send + 'static>(Option<Arc<Batcher<Q, A>>>);
 
-impl<Q: Send + 'static, A: Send + 'static> Rounds<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> Drain<Q, A> {
     async fn run(mut self) {
-        while let Some(gather) = &self.0 {
-            gather.let_them_ask().await;
-            match gather.next() {
-                // Those whose answers go down with a panic notice it; the others are to get theirs.
-                Some(batch) => drop(AssertUnwindSafe((gather.read)(batch)).catch_unwind().await),
+        while let Some(batcher) = &self.0 {
+            batcher.let_callers_join().await;
+            match batcher.next() {
+                // A panic drops the answers of its batch, whose callers notice. The other batches go on.
+                Some(batch) => drop(AssertUnwindSafe((batcher.read)(batch)).catch_unwind().await),
                 None => self.0 = None,
             }
         }
     }
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Drop for Rounds<Q, A> {
-    /// Before its end it is dropped by a runtime that goes down: nobody is left to wait in vain.
+impl<Q: Send + 'static, A: Send + 'static> Drop for Drain<Q, A> {
+    /// A runtime that shuts down drops it before its end. Then all waiting questions fail.
     fn drop(&mut self) {
-        if let Some(gather) = self.0.take() {
-            let mut state = gather.lock();
+        if let Some(batcher) = self.0.take() {
+            let mut state = batcher.lock();
             state.running -= 1;
             let lost = std::mem::take(&mut state.waiting);
             drop(state);
@@ -179,7 +180,7 @@ mod tests {
     /// A database that takes its time, and two statements at the same time.
     #[derive(Clone)]
     struct Bed {
-        gather: Arc<Gather<u32, u32>>,
+        batcher: Arc<Batcher<u32, u32>>,
         /// How many questions each statement answered, and when it began.
         statements: Statements,
         tasks: TaskTracker,
@@ -214,7 +215,7 @@ mod tests {
                     let statements = statements.clone();
                     async move {
                         statements.read(batch.len()).await;
-                        for Asked { question, answer } in batch {
+                        for Pending { question, answer } in batch {
                             assert_ne!(question, 13, "as planned");
                             let _ = answer.send(question);
                         }
@@ -222,14 +223,14 @@ mod tests {
                 }
             };
             Self {
-                gather: Gather::new(2, 10, tasks.clone(), read),
+                batcher: Batcher::new(2, 10, tasks.clone(), read),
                 statements,
                 tasks,
             }
         }
 
         async fn ask(&self, question: u32) -> Option<u32> {
-            match self.gather.turn(question) {
+            match self.batcher.turn(question) {
                 Turn::Later(answered) => answered.await.ok(),
                 Turn::Now(_room) => {
                     self.statements.read(1).await;
@@ -249,7 +250,7 @@ mod tests {
         async fn becomes_idle(&self) {
             self.tasks.close();
             self.tasks.wait().await;
-            assert_eq!(self.gather.lock().running, 0);
+            assert_eq!(self.batcher.lock().running, 0);
         }
 
         /// So many tasks that each ask `times` times, one after the other.
@@ -350,8 +351,8 @@ mod tests {
             .build()
             .unwrap();
         let bed = runtime.block_on(async { Bed::new() });
-        let (one, _two) = (bed.gather.turn(1), bed.gather.turn(2));
-        let Turn::Later(mut waits) = bed.gather.turn(3) else {
+        let (one, _two) = (bed.batcher.turn(1), bed.batcher.turn(2));
+        let Turn::Later(mut waits) = bed.batcher.turn(3) else {
             panic!("there is no room");
         };
         drop(runtime);

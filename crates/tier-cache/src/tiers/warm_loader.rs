@@ -1,4 +1,4 @@
-//! Reading sessions from Redis: those that are asked for at the same time go in one pipeline.
+//! Loads sessions from Redis. Sessions that are asked for at the same time share one pipeline.
 
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,51 +18,53 @@ use crate::session::Tier;
 use crate::single_flight::{Join, SharedLoad, SingleFlight};
 use crate::warm::{Warm, WarmRecord};
 
-/// What came of asking the warm tier.
-pub(super) enum Asked<D: SessionData> {
+/// The result of asking the warm tier.
+pub(super) enum WarmOutcome<D: SessionData> {
     Loaded(Loaded<D>),
-    /// It had nothing: the load that asks the tiers below, and whether that was under way before.
+    /// The warm tier has no usable record: the load from the database, and whether it was under way
+    /// before.
     Below(SharedLoad<Loaded<D>>, bool),
 }
 
-impl<D: SessionData> Clone for Asked<D> {
+impl<D: SessionData> Clone for WarmOutcome<D> {
     fn clone(&self) -> Self {
         match self {
             Self::Loaded(loaded) => Self::Loaded(loaded.clone()),
-            Self::Below(flight, under_way) => Self::Below(flight.clone(), *under_way),
+            Self::Below(load, under_way) => Self::Below(load.clone(), *under_way),
         }
     }
 }
 
-/// A session that Redis is to be asked for.
-struct Wanted<D: SessionData> {
+/// A session to ask Redis for.
+struct WarmRequest<D: SessionData> {
     key: Key,
-    flight: SharedLoad<Asked<D>>,
+    load: SharedLoad<WarmOutcome<D>>,
 }
 
-/// What Redis is asked for, and is about to be asked for.
-pub(super) struct Pipeline<D: SessionData> {
-    loads: SingleFlight<Key, Asked<D>>,
-    /// They go together: when the runtime has let others ask, or when they are as many as may.
-    gathering: Mutex<Gathering<D>>,
+/// Collects requests for Redis into pipelines.
+pub(super) struct WarmLoader<D: SessionData> {
+    loads: SingleFlight<Key, WarmOutcome<D>>,
+    /// Requests for the next pipeline. It is sent in the next turn of the runtime, or when it is full.
+    queue: Mutex<Queue<D>>,
     most: usize,
 }
 
-struct Gathering<D: SessionData> {
-    wanted: Vec<Wanted<D>>,
-    /// Whether a batch is about to take them along; and how many full ones have left meanwhile.
+struct Queue<D: SessionData> {
+    requests: Vec<WarmRequest<D>>,
+    /// `Some` while a batch is about to collect these requests: the number of full batches sent meanwhile.
     awaited: Option<u32>,
 }
 
-/// After so many a batch that is about to leave is not relied on: its thread has something else to do.
+/// After so many full batches the waiting batch counts as late, and another is started: its thread is
+/// busy.
 const LATE: u32 = 4;
 
-impl<D: SessionData> Pipeline<D> {
-    pub(super) fn new(loads: SingleFlight<Key, Asked<D>>, holds: Holds) -> Self {
+impl<D: SessionData> WarmLoader<D> {
+    pub(super) fn new(loads: SingleFlight<Key, WarmOutcome<D>>, holds: Holds) -> Self {
         Self {
             loads,
-            gathering: Mutex::new(Gathering {
-                wanted: Vec::new(),
+            queue: Mutex::new(Queue {
+                requests: Vec::new(),
                 awaited: None,
             }),
             // Their answers come together: few enough that Redis has the next ones to do while these are
@@ -74,146 +76,147 @@ impl<D: SessionData> Pipeline<D> {
         }
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Gathering<D>> {
-        self.gathering
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue<D>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<D: SessionData> Shared<D> {
-    /// The answer of the warm tier that others wait for, or one to be asked for now; and whether
-    /// others wait for it.
-    pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (SharedLoad<Asked<D>>, bool) {
-        let flight = match self.pipeline.loads.join(key) {
-            Join::New(flight) => flight,
-            Join::UnderWay(flight) => return (flight, true),
-            Join::Full(flight) => {
+    /// Joins a request to the warm tier for `key`, or queues a new one. The flag says whether one was
+    /// under way before.
+    pub(super) fn ask_warm(self: &Arc<Self>, key: Key) -> (SharedLoad<WarmOutcome<D>>, bool) {
+        let load = match self.warm_loader.loads.join(key) {
+            Join::New(load) => load,
+            Join::UnderWay(load) => return (load, true),
+            Join::Full(load) => {
                 self.metrics.shed.increment(1);
-                return (flight, false);
+                return (load, false);
             }
         };
-        let wanted = Wanted {
+        let request = WarmRequest {
             key,
-            flight: flight.clone(),
+            load: load.clone(),
         };
-        let mut gathering = self.pipeline.gathering();
-        gathering.wanted.push(wanted);
-        if gathering.wanted.len() >= self.pipeline.most {
-            let full = take(&mut gathering.wanted);
-            let left = gathering.awaited.map(|left| left + 1);
-            gathering.awaited = left.filter(|left| *left < LATE);
-            drop(gathering);
-            self.pipeline.loads.spawn(Batch::full(self, full).ask());
-        } else if gathering.awaited.is_none() {
-            gathering.awaited = Some(0);
-            drop(gathering);
-            self.pipeline.loads.spawn(Batch::waiting(self).leave());
+        let mut queue = self.warm_loader.queue();
+        queue.requests.push(request);
+        if queue.requests.len() >= self.warm_loader.most {
+            let full = take(&mut queue.requests);
+            let left = queue.awaited.map(|left| left + 1);
+            queue.awaited = left.filter(|left| *left < LATE);
+            drop(queue);
+            self.warm_loader.loads.spawn(Batch::full(self, full).ask());
+        } else if queue.awaited.is_none() {
+            queue.awaited = Some(0);
+            drop(queue);
+            self.warm_loader.loads.spawn(Batch::waiting(self).flush());
         }
-        (flight, false)
+        (load, false)
     }
 }
 
-/// Those that are asked for by one pipeline. Whatever becomes of it, nobody waits in vain.
+/// The requests of one pipeline. Dropping it completes all of them, as failed.
 struct Batch<D: SessionData> {
     shared: Arc<Shared<D>>,
-    wanted: Vec<Wanted<D>>,
-    /// Whether it takes nobody along any more.
-    has_left: bool,
+    requests: Vec<WarmRequest<D>>,
+    /// Whether it accepts no more requests.
+    is_closed: bool,
 }
 
 impl<D: SessionData> Batch<D> {
-    /// One that takes along whoever has gathered by the time it leaves.
+    /// Creates a batch that collects all queued requests when it is flushed.
     fn waiting(shared: &Arc<Shared<D>>) -> Self {
         Self {
             shared: Arc::clone(shared),
-            wanted: Vec::new(),
-            has_left: false,
+            requests: Vec::new(),
+            is_closed: false,
         }
     }
 
-    fn full(shared: &Arc<Shared<D>>, wanted: Vec<Wanted<D>>) -> Self {
+    fn full(shared: &Arc<Shared<D>>, requests: Vec<WarmRequest<D>>) -> Self {
         Self {
             shared: Arc::clone(shared),
-            wanted,
-            has_left: true,
+            requests,
+            is_closed: true,
         }
     }
 
-    async fn leave(mut self) {
-        // One that is alone does not wait; else whoever can ask by now does so first.
-        if self.shared.pipeline.loads.count() > 1 {
+    async fn flush(mut self) {
+        // A single request is sent at once. Otherwise callers that are ready to ask join first.
+        if self.shared.warm_loader.loads.count() > 1 {
             yield_now().await;
         }
-        self.take_along();
+        self.collect();
         self.ask().await;
     }
 
-    fn take_along(&mut self) {
-        self.has_left = true;
-        let mut gathering = self.shared.pipeline.gathering();
-        gathering.awaited = None;
-        self.wanted.append(&mut gathering.wanted);
+    fn collect(&mut self) {
+        self.is_closed = true;
+        let mut queue = self.shared.warm_loader.queue();
+        queue.awaited = None;
+        self.requests.append(&mut queue.requests);
     }
 
     /// Asks the warm tier for what is not on its way from below it already, nor has landed since its
     /// caller looked. In this order, so that however many ask for a session, and whenever, it is asked of
     /// Redis once.
     async fn ask(mut self) {
-        self.land_what_need_not_be_asked();
+        self.complete_known();
         let shared = Arc::clone(&self.shared);
-        let keys: Vec<Key> = self.wanted.iter().map(|wanted| wanted.key).collect();
+        let keys: Vec<Key> = self.requests.iter().map(|request| request.key).collect();
         // What is here already does not wait for others' loads to begin.
         let below = match keys.len() {
-            1 => Shared::flight,
-            _ => Shared::flight_behind,
+            1 => Shared::shared_load,
+            _ => Shared::detached_load,
         };
         let mut found = read(&shared, &keys).await;
         let now = shared.clock.now();
-        self.wanted.reverse();
+        self.requests.reverse();
         // Each is on the list until it has landed.
-        while let Some(wanted) = self.wanted.last() {
+        while let Some(request) = self.requests.last() {
             // What the application reads of its own data may panic; the others are to get theirs.
-            let bring = || found.next()?.bring(&shared, wanted.key, now);
+            let bring = || found.next()?.bring(&shared, request.key, now);
             let asked = match catch_unwind(AssertUnwindSafe(bring)) {
-                Ok(Some(loaded)) => Some(Asked::Loaded(loaded)),
+                Ok(Some(loaded)) => Some(WarmOutcome::Loaded(loaded)),
                 Ok(None) => {
-                    let (flight, under_way) = below(&shared, wanted.key, From::Warm);
-                    Some(Asked::Below(flight, under_way))
+                    let (load, under_way) = below(&shared, request.key, From::Warm);
+                    Some(WarmOutcome::Below(load, under_way))
                 }
                 Err(_) => None,
             };
-            self.land(wanted, asked);
-            self.wanted.pop();
+            self.complete(request, asked);
+            self.requests.pop();
         }
     }
 
-    fn land_what_need_not_be_asked(&mut self) {
-        let keys = self.wanted.iter().map(|wanted| (wanted.key, From::Warm));
+    fn complete_known(&mut self) {
+        let keys = self
+            .requests
+            .iter()
+            .map(|request| (request.key, From::Warm));
         let below = self.shared.loads.all_under_way(keys);
-        for (wanted, below) in take(&mut self.wanted).into_iter().zip(below) {
-            if let Some(flight) = below {
-                self.land(&wanted, Some(Asked::Below(flight, true)));
-            } else if let Some(landed) = hot(&self.shared, wanted.key) {
-                self.land(&wanted, Some(Asked::Loaded(Ok(landed))));
+        for (request, below) in take(&mut self.requests).into_iter().zip(below) {
+            if let Some(load) = below {
+                self.complete(&request, Some(WarmOutcome::Below(load, true)));
+            } else if let Some(landed) = hot(&self.shared, request.key) {
+                self.complete(&request, Some(WarmOutcome::Loaded(Ok(landed))));
             } else {
-                self.wanted.push(wanted);
+                self.requests.push(request);
             }
         }
     }
 
-    fn land(&self, Wanted { key, flight }: &Wanted<D>, asked: Option<Asked<D>>) {
-        self.shared.pipeline.loads.complete(*key, flight, asked);
+    fn complete(&self, WarmRequest { key, load }: &WarmRequest<D>, asked: Option<WarmOutcome<D>>) {
+        self.shared.warm_loader.loads.complete(*key, load, asked);
     }
 }
 
 impl<D: SessionData> Drop for Batch<D> {
     fn drop(&mut self) {
-        if !self.has_left {
-            self.take_along();
+        if !self.is_closed {
+            self.collect();
         }
-        for wanted in take(&mut self.wanted) {
-            self.land(&wanted, None);
+        for request in take(&mut self.requests) {
+            self.complete(&request, None);
         }
     }
 }
