@@ -8,7 +8,7 @@ use crate::apps::Kind;
 use crate::chapter::Chapter;
 use crate::memory::Holds;
 
-/// Measures what sessions cost, beside the peers, and writes docs/performance.md from it.
+/// Measures what sessions cost, beside the peers, and writes docs/results.md from it.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {

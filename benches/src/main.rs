@@ -1,4 +1,4 @@
-//! What sessions cost, beside the peers, in one run; `docs/performance.md` is written from it.
+//! What sessions cost, beside the peers, in one run; `docs/results.md` is written from it.
 //!
 //! ```console
 //! $ cargo run --release -p testbed -- cargo run --release -p benches                  # all chapters

@@ -1,4 +1,4 @@
-//! `docs/performance.md`: prose by hand around what is generated between markers.
+//! `docs/results.md`: prose by hand around what is generated between markers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ impl Document {
     ///
     /// If the document lacks a place, or a file cannot be read or written.
     pub(crate) fn put(&self, section: Section) -> Result<(), Failure> {
-        let file = self.folder.join("performance.md");
+        let file = self.folder.join("results.md");
         // Read each time, since somebody may write prose meanwhile.
         let mut text = replace(&fs::read_to_string(&file)?, "machine", &self.machine)?;
         for (place, table) in &section.tables {
@@ -50,7 +50,7 @@ fn replace(text: &str, place: &str, content: &str) -> Result<String, Failure> {
         format!("<!-- {place}: begin -->\n"),
         format!("<!-- {place}: end -->"),
     );
-    let missing = || format!("docs/performance.md has no place for {place}");
+    let missing = || format!("docs/results.md has no place for {place}");
     let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
     let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
     Ok(format!("{before}{begin}\n{content}\n{end}{after}"))
