@@ -313,9 +313,16 @@ async fn a_token_newer_than_a_restored_backup_raises_no_alarm_until_the_first_re
     // The session itself goes on for whoever has what the backup has.
     later.find(second.access.clone()).await.unwrap();
     let third = later.refresh(&second.refresh).await.unwrap();
-    // From here on it is theft, whoever it is.
-    let error = node.refresh(&lost.refresh).await.unwrap_err();
-    assert!(matches!(refused(&error), Refusal::Reused), "{error}");
+    // From here on it is theft, whoever it is: as soon as this node follows the new lineage.
+    eventually("the reuse is noticed", async || {
+        let error = node.refresh(&lost.refresh).await.unwrap_err();
+        match refused(&error) {
+            Refusal::Unknown => false,
+            Refusal::Reused => true,
+            other => panic!("{other}"),
+        }
+    })
+    .await;
     assert!(later.refresh(&third.refresh).await.is_err());
     let reuse = loop {
         match events.next().await.unwrap() {
