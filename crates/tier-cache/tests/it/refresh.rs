@@ -312,12 +312,16 @@ async fn a_token_newer_than_a_restored_backup_raises_no_alarm_until_the_first_re
     }
     // The session itself goes on for whoever has what the backup has.
     later.find(second.access.clone()).await.unwrap();
-    let third = later.refresh(&second.refresh).await.unwrap();
-    // From here on it is theft, whoever it is: as soon as this node follows the new lineage.
+    let mut third = later.refresh(&second.refresh).await.unwrap();
+    // From a refresh in the new lineage on it is theft, whoever it is. The node may begin that lineage only
+    // now, if it notices the restore late.
     eventually("the reuse is noticed", async || {
         let error = node.refresh(&lost.refresh).await.unwrap_err();
         match refused(&error) {
-            Refusal::Unknown => false,
+            Refusal::Unknown => {
+                third = later.refresh(&third.refresh).await.unwrap();
+                false
+            }
             Refusal::Reused => true,
             other => panic!("{other}"),
         }
